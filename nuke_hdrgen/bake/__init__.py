@@ -1,0 +1,1 @@
+"""Pure planning of a bake: parameters, stale frames, keys and result paths; no I/O."""

@@ -1,0 +1,1 @@
+"""Curves, OCIO, primaries, gain maps and sanitising; any array namespace, no torch."""

@@ -1,0 +1,1 @@
+"""Torch-free contracts between the rooms: frame, descriptor, request, operator."""

@@ -1,0 +1,97 @@
+"""What a system says about itself before anything is loaded: the gateway admits jobs by it and users read it.
+
+It owns the fields and the check of a request's parameters. It must not know torch, files or sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from nuke_hdrgen.wire.errors import BadParameter
+
+Value = int | float | bool | str
+Kind = Literal["int", "float", "bool", "text", "choice"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One knob of a system: its type, default, range and one sentence about it."""
+
+    name: str
+    kind: Kind
+    default: Value
+    summary: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Frame sizes in pixels that a system takes; others are padded inside the operator or refused."""
+
+    minimum: int = 1
+    maximum: int = 16384
+    multiple_of: int = 1
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Predicted peak memory of the worker: fixed + megapixels of one frame x per megapixel, in MiB."""
+
+    fixed_mib: float = 0.0
+    per_megapixel_mib: float = 0.0
+
+    def predict_mib(self, width: int, height: int, frames: int = 1) -> float:
+        """Peak MiB for a job of `frames` frames of this size held at once."""
+        return self.fixed_mib + self.per_megapixel_mib * width * height * frames / 1e6
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A system, frozen. `revision` rises whenever the same inputs give other pixels."""
+
+    system: str
+    summary: str
+    operations: tuple[str, ...]
+    revision: int
+    parameters: tuple[Parameter, ...] = ()
+    frames_minimum: int = 1
+    frames_maximum: int | None = 1
+    sizes: Sizes = Sizes()
+    tile: int = 0
+    tile_overlap: int = 0
+    window: int = 1
+    input_space: str = "lin_rec709_scene"
+    output_space: str = "lin_rec709_scene"
+    memory: Memory = Memory()
+
+    def resolve(self, given: Mapping[str, object]) -> dict[str, Value]:
+        """Fill defaults and check every given parameter.
+
+        Raises BadParameter naming the parameter, what is wrong, and what is allowed.
+        """
+        known = {p.name: p for p in self.parameters}
+        for name in given:
+            if name not in known:
+                raise BadParameter(f"{self.system} has no parameter {name!r}; it has: {', '.join(sorted(known)) or 'none'}")
+        return {name: _checked(p, given[name]) if name in given else p.default for name, p in known.items()}
+
+
+def _checked(parameter: Parameter, value: object) -> Value:
+    kinds: dict[Kind, tuple[type, ...]] = {
+        "int": (int,), "float": (int, float), "bool": (bool,), "text": (str,), "choice": (str,),
+    }  # fmt: skip
+    if not isinstance(value, kinds[parameter.kind]) or (isinstance(value, bool) and parameter.kind != "bool"):
+        raise BadParameter(f"{parameter.name} must be {parameter.kind}, got {value!r}")
+    if parameter.choices and value not in parameter.choices:
+        raise BadParameter(f"{parameter.name} must be one of {', '.join(parameter.choices)}, got {value!r}")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = parameter.minimum, parameter.maximum
+        if not abs(value) < float("inf") or (low is not None and value < low) or (high is not None and value > high):
+            raise BadParameter(f"{parameter.name} must be between {low} and {high}, got {value!r}")
+    assert isinstance(value, (int, float, bool, str))
+    return value

@@ -1,0 +1,1 @@
+"""How quality is scored: metrics, tables and contact sheets."""

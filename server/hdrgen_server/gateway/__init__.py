@@ -1,0 +1,1 @@
+"""The socket process: sessions, queue, admission, slots, supervisor, metrics. Never imports torch."""

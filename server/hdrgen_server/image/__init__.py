@@ -1,0 +1,1 @@
+"""EXR, photographs, movies, sequences and tiles as frames; no torch."""

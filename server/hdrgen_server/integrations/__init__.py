@@ -1,0 +1,1 @@
+"""Thin doors to other hosts; each an optional extra."""

@@ -1,0 +1,1 @@
+"""Torch building blocks that more than one system uses."""

@@ -1,0 +1,1 @@
+"""Torch-free: manifests, registry, verification and the licence gate; embedded/ holds the small weights."""

@@ -1,0 +1,1 @@
+"""Data sets, degradations, camera simulation and the one training loop."""

@@ -1,0 +1,1 @@
+"""The torch process: job loop, memory ladder, cancel."""
