@@ -77,7 +77,9 @@ class Descriptor:
         known = {p.name: p for p in self.parameters}
         for name in given:
             if name not in known:
-                raise BadParameter(f"{self.system} has no parameter {name!r}; it has: {', '.join(sorted(known)) or 'none'}")
+                raise BadParameter(
+                    f"{self.system} has no parameter {name!r}; it has: {', '.join(sorted(known)) or 'none'}"
+                )
         return {name: _checked(p, given[name]) if name in given else p.default for name, p in known.items()}
 
 
@@ -91,7 +93,11 @@ def _checked(parameter: Parameter, value: object) -> Value:
         raise BadParameter(f"{parameter.name} must be one of {', '.join(parameter.choices)}, got {value!r}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low, high = parameter.minimum, parameter.maximum
-        if not abs(value) < float("inf") or (low is not None and value < low) or (high is not None and value > high):
+        if (
+            not abs(value) < float("inf")
+            or (low is not None and value < low)
+            or (high is not None and value > high)
+        ):
             raise BadParameter(f"{parameter.name} must be between {low} and {high}, got {value!r}")
     assert isinstance(value, (int, float, bool, str))
     return value
