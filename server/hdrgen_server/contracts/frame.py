@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +14,6 @@ import numpy.typing as npt
 
 Range = Literal["scene_linear", "encoded", "data"]
 Chromaticities = tuple[float, float, float, float, float, float, float, float]
-
-_NO_ITEMS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,8 @@ class Frame:
     data_window: Box | None = None
     display_window: Box | None = None
     pixel_aspect: float = 1.0
-    metadata: Mapping[str, Any] = field(default=_NO_ITEMS)
-    layers: Mapping[str, npt.NDArray[Any]] = field(default=_NO_ITEMS)
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    layers: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict[str, npt.NDArray[Any]])
 
     def __post_init__(self) -> None:
         """Check the invariants that every room relies on."""
