@@ -1,0 +1,95 @@
+"""Which packs are here: embedded ones, the user's and the site's, and which of them an operation uses by
+default.
+
+It owns the folders, their order and the table of defaults. It must not know torch or sockets, nor hash any
+weights.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hdrgen_server.packs.manifest import MANIFEST_NAME, Pack, read_pack
+from hdrgen_server.settings import Settings
+from nuke_hdrgen.wire.errors import BadInput, HDRGenError, UnknownPack
+
+EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
+DEFAULTS_FILE = Path(__file__).parent / "defaults.toml"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The packs found, by name, and what is wrong with the others.
+
+    `problems` maps the name (of the pack, or of its folder when the manifest cannot be read) to one line.
+    """
+
+    packs: dict[str, Pack]
+    problems: dict[str, str]
+    defaults: dict[str, dict[str, list[str]]]
+
+    def get(self, name: str) -> Pack:
+        """The pack of that name. Raises BadInput when it is broken or there twice, UnknownPack when not
+        there.
+        """
+        if name in self.problems:
+            raise BadInput(self.problems[name])
+        if name not in self.packs:
+            here = ", ".join(sorted(self.packs))
+            raise UnknownPack(f"no pack {name!r} here; there are: {here}; `hdrgen packs add FOLDER` adds one")
+        return self.packs[name]
+
+    def all(self) -> tuple[Pack, ...]:
+        """Every usable pack, by name."""
+        return tuple(self.packs[name] for name in sorted(self.packs))
+
+    def default_for(self, operation: str, quality: str) -> Pack:
+        """The pack that an operation uses when none is named. Raises UnknownPack when there is none."""
+        wanted = self.defaults.get(operation, {}).get(quality, [])
+        for name in wanted:
+            if name in self.packs:
+                return self.packs[name]
+        tried = f"; tried {', '.join(wanted)}" if wanted else ""
+        raise UnknownPack(
+            f"no pack here does {operation} at quality {quality}{tried}; see `hdrgen packs list`"
+        )
+
+
+def packs_folders(settings: Settings) -> tuple[Path, ...]:
+    """Where packs are looked for: embedded, the user's, then the settings' folders."""
+    return (EMBEDDED_FOLDER, user_packs_folder(settings), *settings.packs_folders)
+
+
+def user_packs_folder(settings: Settings) -> Path:
+    """Where `hdrgen packs add` puts packs."""
+    return settings.data_folder / "packs"
+
+
+def load_registry(settings: Settings) -> Registry:
+    """Read every manifest in the folders of packs; a broken or doubled pack becomes a problem, not a failure."""
+    found: dict[str, list[Pack]] = {}
+    problems: dict[str, str] = {}
+    for folder in _pack_folders(packs_folders(settings)):
+        try:
+            pack = read_pack(folder)
+        except HDRGenError as error:
+            problems[folder.name] = error.message
+        else:
+            found.setdefault(pack.name, []).append(pack)
+    for name, packs in found.items():
+        if len(packs) > 1:
+            places = " and ".join(str(p.path) for p in packs)
+            problems[name] = (
+                f"pack {name} is there {len(packs)} times: {places}; remove or rename all but one"
+            )
+    packs = {name: packs[0] for name, packs in found.items() if name not in problems}
+    return Registry(packs, problems, tomllib.loads(DEFAULTS_FILE.read_text(encoding="utf-8")))
+
+
+def _pack_folders(roots: tuple[Path, ...]) -> Iterator[Path]:
+    for root in dict.fromkeys(roots):
+        if root.is_dir():
+            yield from sorted(p for p in root.iterdir() if (p / MANIFEST_NAME).is_file())
