@@ -19,7 +19,7 @@ import OpenEXR
 from hdrgen_server.contracts.frame import Box, Colourspace, Frame
 from hdrgen_server.image.alpha import premultiply, straighten
 from hdrgen_server.image.exr_parts import Limits, PartPlan, ViewPlan, plan_parts
-from hdrgen_server.image.files import write_beside
+from hdrgen_server.image.files import readable_file, write_beside
 from hdrgen_server.image.tags import LIN_REC709_SCENE, read_tag, write_tag
 from nuke_hdrgen.wire.errors import BadInput, BadParameter, StorageError
 
@@ -45,6 +45,10 @@ LAYOUT_ATTRIBUTES = frozenset({
     "screenWindowCenter", "screenWindowWidth", "type", "version", "view",
     "chunkCount", "tiles", "preview", "maxSamplesPerPixel", "dwaCompressionLevel",
 })  # fmt: skip
+# What reading notes down about a file: true of that file only, so never written into another.
+NOTES = frozenset(
+    {"bits", "colourspace_from", "part", "parts_left_out", "clip_level", "black_level", "white_level"}
+)
 # What photographs call their exposure, and the EXR standard attribute for it.
 EXPOSURE_ATTRIBUTES = {"exposure_time": "expTime", "aperture": "aperture", "iso": "isoSpeed"}
 
@@ -169,7 +173,8 @@ def write_exr(
 
 
 def _open(source: Source, label: str, *, header_only: bool) -> Any:
-    stream: Any = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else str(source)
+    in_memory = isinstance(source, bytes | bytearray | memoryview)
+    stream: Any = io.BytesIO(source) if in_memory else str(readable_file(source))
     try:
         return OpenEXR.File(stream, separate_channels=True, header_only=header_only)
     except OPENEXR_FAILURES as error:
@@ -244,7 +249,7 @@ def _carried(metadata: Mapping[str, Any]) -> dict[str, Any]:
     carried: dict[str, Any] = {}
     for key, value in metadata.items():
         name = EXPOSURE_ATTRIBUTES.get(key, key)
-        if name in LAYOUT_ATTRIBUTES or name.startswith("hdrgen/") or isinstance(value, bool):
+        if name in LAYOUT_ATTRIBUTES | NOTES or name.startswith("hdrgen/") or isinstance(value, bool):
             continue
         if isinstance(value, str | int | float | np.ndarray):
             carried[name] = float(value) if name in EXPOSURE_ATTRIBUTES.values() else value

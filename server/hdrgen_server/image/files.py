@@ -1,4 +1,4 @@
-"""Writes a whole file beside its target and renames it, so that nobody ever sees half a file.
+"""Checks files before they are read, and writes files whole: beside the target, then renamed.
 
 It owns the temporary name, the clean-up and the wording of storage failures. It must not know what the
 bytes mean.
@@ -11,7 +11,21 @@ import os
 import tempfile
 from pathlib import Path
 
-from nuke_hdrgen.wire.errors import StorageError
+from nuke_hdrgen.wire.errors import BadInput, StorageError
+
+
+def readable_file(path: str | Path) -> Path:
+    """The path, when it is a file that can be opened; else BadInput says what it is instead."""
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise BadInput(f"{file} is a folder; name a file, or a sequence such as in.####.exr")
+        with file.open("rb"):
+            return file
+    except FileNotFoundError as error:
+        raise BadInput(f"{file} does not exist; check the name") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot open {file}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def write_beside(path: str | Path, data: bytes | memoryview) -> None:
