@@ -36,7 +36,8 @@ NOT_FINITE = (255, 0, 255)
 BANDS: tuple[tuple[float, tuple[int, int, int]], ...] = (
     (-np.inf, (10, 10, 16)), (-8.0, (40, 24, 90)), (-6.0, (44, 60, 160)), (-4.0, (40, 120, 190)),
     (-2.0, (70, 165, 170)), (-0.5, (70, 160, 70)), (0.5, (150, 190, 60)), (1.5, (225, 205, 60)),
-    (2.47, (235, 150, 40)), (4.0, (215, 70, 40)), (6.0, (150, 20, 60)), (8.0, (225, 130, 190)), (10.0, (255, 255, 255)),
+    (2.47, (235, 150, 40)), (4.0, (215, 70, 40)), (6.0, (150, 20, 60)), (8.0, (225, 130, 190)),
+    (10.0, (255, 255, 255)),
 )  # fmt: skip
 
 
@@ -76,9 +77,7 @@ def tile_sheet(tiles: Sequence[tuple[str, Byte]], columns: int = 2) -> Byte:
     columns = max(1, min(columns, len(tiles)))
     rows = -(-len(tiles) // columns)
     cell_h = max(tile.shape[0] for _, tile in tiles) + LABEL_HEIGHT + GAP
-    cell_w = (
-        max(max(tile.shape[1] for _, tile in tiles), _text_width(max((t[0] for t in tiles), key=len))) + GAP
-    )
+    cell_w = max(max(tile.shape[1], _text_width(label)) for label, tile in tiles) + GAP
     sheet = Image.new("RGB", (columns * cell_w + GAP, rows * cell_h + GAP), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for index, (label, tile) in enumerate(tiles):
@@ -121,12 +120,12 @@ def _small_rec709(frame: Frame, width: int) -> tuple[Float32, npt.NDArray[np.boo
             f"a preview needs a scene-linear frame, this one is {frame.colourspace.name}; convert it first"
         )
     rgb = frame.rgb
-    bad = ~np.isfinite(rgb).all(axis=2)
+    bad: npt.NDArray[np.bool_] = np.logical_not(np.isfinite(rgb).all(axis=2))
     linear = np.where(bad[..., None], np.float32(0.0), rgb)
     target_w = min(width, frame.width)
     target_h = max(1, round(frame.height * target_w / frame.width))
     small = area_downscale(linear, target_h, target_w)
-    broken = area_downscale(bad[..., None].astype(np.float32), target_h, target_w)[..., 0] > 0
+    broken = area_downscale(bad[..., None].astype(np.float32), target_h, target_w)[..., 0] > 0.0
     if frame.colourspace.chromaticities is not None:
         small = small @ rgb_to_rgb(frame.colourspace.chromaticities, "rec709").T.astype(np.float32)
     return small, broken
