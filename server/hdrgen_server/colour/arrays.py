@@ -1,7 +1,8 @@
-"""The array namespace of an argument, so that one formula serves numpy and torch, and straight-line continuation.
+"""One formula for numpy and torch: the namespace of an argument, and piecewise evaluation with safe
+gradients.
 
-It owns dispatch and safe piecewise evaluation. It must not know colour and must not import torch: a torch tensor can
-only be an argument when torch is imported already.
+It owns dispatch and safe piecewise evaluation. It must not know colour and must not import torch: a torch
+tensor can only be an argument when torch is imported already.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Formula = Callable[[Any, Any], Any]
 
 
 def namespace_of(array: Any) -> Any:
-    """The module whose functions take this array: torch for its tensors, an array-API namespace, else numpy."""
+    """The module whose functions take this array: torch, an array-API namespace, else numpy."""
     if type(array).__module__.partition(".")[0] == "torch":
         return sys.modules["torch"]
     if hasattr(array, "__array_namespace__"):
@@ -27,8 +28,8 @@ def namespace_of(array: Any) -> Any:
 def to_working(array: Any, *, double: bool) -> tuple[Any, Any, Any]:
     """(namespace, array in the dtype to compute in, dtype to return).
 
-    Floating arrays come back in their own dtype; integers and Python numbers become float64 numpy. Half precision is
-    computed in float32; numpy is computed in float64 when `double`.
+    Floating arrays come back in their own dtype; integers and Python numbers become float64 numpy. Half
+    precision is computed in float32; numpy is computed in float64 when `double`.
     """
     xp = namespace_of(array)
     if xp is np:
@@ -51,6 +52,7 @@ def as_dtype(array: Any, dtype: Any) -> Any:
 def between(
     xp: Any,
     x: Any,
+    *,
     ends: tuple[float, float],
     inside: Formula,
     below: tuple[float, float],
@@ -58,9 +60,9 @@ def between(
 ) -> Any:
     """`inside(x)` strictly between the ends, straight lines outside.
 
-    `below` is the lower line's (slope, value at 0), `above` the upper line's (slope, value at the upper end). No
-    branch sees an argument that is not its own, so neither value nor gradient can be NaN or Inf from a part of the
-    domain that is not selected. NaN stays NaN; Inf follows the lines.
+    `below` is the lower line's (slope, value at 0), `above` the upper line's (slope, value at the upper end).
+    No branch sees an argument that is not its own, so neither value nor gradient can be NaN or Inf from a
+    part of the domain that is not selected. NaN stays NaN; Inf follows the lines.
     """
     low, high = ends
     beyond = x >= high

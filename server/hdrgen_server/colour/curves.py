@@ -1,13 +1,14 @@
 """Transfer curves between linear light and codes: one table of all of them, each with its source.
 
-It owns the formulas and how they go on outside the range that their sources define. It must not know primaries,
-frames, OCIO or files, and never imports torch: the namespace comes from the argument.
+It owns the formulas and how they go on outside the range that their sources define. It must not know
+primaries, frames, OCIO or files, and never imports torch: the namespace comes from the argument.
 
-Linear values are 1.0 at diffuse white for every curve but `pu21`, which takes nits (cd/m2). Codes are nominally 0..1
-(`pu21`: 0..595). Every curve is continuous up to its source's own rounding, increasing, and has finite values and
-gradients for every argument up to 1e20 at least: below the source's range it goes on as its own linear toe, or odd
-about 0 where it has none; where a power would have an infinite slope at 0, or a decode a pole, a straight line takes
-over. Those lines begin below 1e-12 of white or above 1e6 times white, where no picture is.
+Linear values are 1.0 at diffuse white for every curve but `pu21`, which takes nits (cd/m2). Codes are
+nominally 0..1 (`pu21`: 0..595). Every curve is continuous up to its source's own rounding, increasing, and
+has finite values and gradients for every argument up to 1e20 at least: below the source's range it goes on as
+its own linear toe, or odd about 0 where it has none; where a power would have an infinite slope at 0, or a
+decode a pole, a straight line takes over. Those lines begin below 1e-12 of white or above 1e6 times white,
+where no picture is.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ _TOP = 1e12
 class Curve:
     """One transfer curve: `forward` and `inverse` hold between `cut` and `top` (linear), lines outside.
 
-    `toe` is (slope, code at linear 0) of the line below `cut`; `code_cut` where the source gives the code of the cut.
-    `odd` mirrors negative values about 0. `negatives="clamp"` takes negative light as 0 on both ways (the explicit
-    choice for the toe of LogC: kept, code 0 of LogC3 decodes to -0.0173). `double` computes in float64 under numpy.
+    `toe` is (slope, code at linear 0) of the line below `cut`; `code_cut` where the source gives the code of
+    the cut. `odd` mirrors negative values about 0. `negatives="clamp"` takes negative light as 0 on both ways
+    (the explicit choice for the toe of LogC: kept, code 0 of LogC3 decodes to -0.0173). `double` computes in
+    float64 under numpy.
     """
 
     name: str
@@ -62,7 +64,10 @@ class Curve:
             x = xp.where(x < 0, 0.0, x)
         magnitude = xp.where(x < 0, -x, x) if self.odd else x
         code_top, slope_top = self._top
-        code = between(xp, magnitude, (self.cut, self.top), self.forward, self.toe, (slope_top, code_top))
+        code = between(
+            xp, magnitude,
+            ends=(self.cut, self.top), inside=self.forward, below=self.toe, above=(slope_top, code_top),
+        )  # fmt: skip
         return as_dtype(xp.where(x < 0, -code, code) if self.odd else code, dtype)
 
     def decode(self, code: Array) -> Array:
@@ -72,8 +77,9 @@ class Curve:
         code_top, slope_top = self._top
         toe = (1.0 / self.toe[0], -self.toe[1] / self.toe[0])
         linear = between(
-            xp, magnitude, (self.code_cut, code_top), self.inverse, toe, (1.0 / slope_top, self.top)
-        )
+            xp, magnitude,
+            ends=(self.code_cut, code_top), inside=self.inverse, below=toe, above=(1.0 / slope_top, self.top),
+        )  # fmt: skip
         if self.odd:
             linear = xp.where(x < 0, -linear, linear)
         if self.negatives == "clamp":
@@ -98,7 +104,10 @@ def _from_zero(
 
 
 def gamma(exponent: float, name: str = "", citation: str = "pure power law", cut: float = 1e-14) -> Curve:
-    """Code = linear ** (1 / exponent), odd about 0; the chord below `cut` misses the power by 5e-7 at most (2.4)."""
+    """A pure power, code = linear ** (1 / exponent), odd about 0.
+
+    The chord from 0 to `cut` misses the power by 5e-7 at most (exponent 2.4).
+    """
     return _from_zero(
         name or f"gamma{exponent:g}", citation,
         lambda _xp, x: x ** (1.0 / exponent), lambda _xp, y: y**exponent, cut,
@@ -155,7 +164,7 @@ def _hlg_oetf_inverse(xp: Any, code: Any) -> Any:
 
 
 def hlg_white_signal(white_nits: float) -> float:
-    """Scene signal E of a neutral that the 1000 nit reference display (system gamma 1.2) shows at `white_nits`."""
+    """Scene signal E of a neutral that the 1000 nit display (system gamma 1.2) shows at `white_nits`."""
     _positive("white_nits", white_nits)
     return (white_nits / HLG_PEAK_NITS) ** (1.0 / HLG_GAMMA)
 
@@ -208,7 +217,7 @@ def mulaw(mu: float = 5000.0, name: str = "mulaw") -> Curve:
     _positive("mu", mu)
     scale = math.log1p(mu)
     return Curve(
-        name, "Kalantari and Ramamoorthi, Deep HDR Imaging of Dynamic Scenes (2017), eq. 5; ITU-T G.711 in spirit",
+        name, "Kalantari and Ramamoorthi, Deep HDR Imaging of Dynamic Scenes (2017), eq. 5",
         lambda xp, x: xp.log1p(mu * x) / scale, lambda xp, y: xp.expm1(y * scale) / mu,
         cut=0.0, toe=(mu / scale, 0.0), code_cut=0.0, odd=True,
     )  # fmt: skip
@@ -239,7 +248,7 @@ def _pu21() -> Curve:
     cut = 0.005
     code_cut, slope = float(forward(np, np.float64(cut))), slope_at(forward, cut)
     return Curve(
-        "pu21", "Mantiuk and Azimi, PU21 (PCS 2021), banding_glare, 0.005 to 10000 nits; tangents outside 0.005..1e8",
+        "pu21", "Mantiuk and Azimi, PU21 (PCS 2021), banding_glare, fitted to 0.005..10000 nits",
         forward, inverse, cut=cut, toe=(slope, code_cut - slope * cut), code_cut=code_cut,
         top=1e8, double=True, unit="nits",
     )  # fmt: skip

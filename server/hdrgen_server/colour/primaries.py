@@ -1,6 +1,7 @@
 """Chromaticities of the RGB spaces and the matrices between them.
 
-It owns the numbers and the linear algebra, in float64. It must not know transfer curves, frames, OCIO or files.
+It owns the numbers and the linear algebra, in float64. It must not know transfer curves, frames, OCIO or
+files.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _BRADFORD: Matrix = np.array(
 
 
 def chromaticities_of(space: str | Chromaticities) -> Chromaticities:
-    """The eight xy of a name of CHROMATICITIES, or the eight as given. Raises BadInput for an unknown name."""
+    """The eight xy of a name, or the eight as given. Raises BadInput for an unknown name."""
     if not isinstance(space, str):
         return space
     if space not in CHROMATICITIES:
@@ -59,18 +60,20 @@ def chromaticities_of(space: str | Chromaticities) -> Chromaticities:
 def rgb_to_xyz(space: str | Chromaticities) -> Matrix:
     """3x3 from linear RGB (1, 1, 1 is white) to CIE XYZ with Y = 1 at white, white not adapted.
 
-    Source: SMPTE RP 177:1993. Raises BadInput when the chromaticities span no triangle or the white has y <= 0.
+    Source: SMPTE RP 177:1993. Raises BadInput when the chromaticities span no triangle or the white has y <=
+    0.
     """
     return _rgb_to_xyz(chromaticities_of(space)).copy()
 
 
 def xyz_to_rgb(space: str | Chromaticities) -> Matrix:
     """The inverse of `rgb_to_xyz`."""
-    return np.linalg.inv(_rgb_to_xyz(chromaticities_of(space)))
+    inverse: Matrix = np.linalg.inv(_rgb_to_xyz(chromaticities_of(space))).astype(np.float64)
+    return inverse
 
 
 def adaptation(source_white: tuple[float, float], target_white: tuple[float, float]) -> Matrix:
-    """3x3 on XYZ that takes one white to the other, Bradford (linear); the identity when they are the same."""
+    """3x3 on XYZ that takes one white to the other (linear Bradford); identity when they are the same."""
     if source_white == target_white:
         return np.eye(3)
     cones_source = _BRADFORD @ _xyz_of(*source_white)

@@ -1,7 +1,7 @@
 """What is done about NaN and Inf before colour touches a frame, and how many there were.
 
-It owns the policy. It must not know files, OCIO or torch. A matrix spreads one bad channel over all three, so this
-runs before any matrix.
+It owns the policy. It must not know files, OCIO or torch. A matrix spreads one bad channel over all three, so
+this runs before any matrix.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ POLICIES: tuple[Policy, ...] = ("replace", "keep", "refuse")
 
 @dataclass(frozen=True)
 class Counts:
-    """Bad samples of one frame: `nan` and `inf` samples (either sign), and `pixels` that hold at least one."""
+    """Bad samples of one frame: `nan`, `inf` (either sign), and `pixels` that hold at least one."""
 
     nan: int = 0
     inf: int = 0
@@ -48,10 +48,10 @@ def count_bad(frame: Frame) -> Counts:
 def sanitise(frame: Frame, policy: Policy = "replace") -> tuple[Frame, Counts]:
     """The frame without NaN and Inf, by policy, and the counts of what it had.
 
-    `replace`: sample by sample, the pixel's other channels stay. NaN and -Inf become 0; +Inf becomes the largest
-    finite value of the colour channels (1.0 when there is none), in alpha 1. `keep`: pixels as they are, counted.
-    `refuse`: BadInput when there is one. Frames of range `data` and extra layers pass bit for bit and count nothing.
-    A clean frame comes back as it is, not copied.
+    `replace`: sample by sample, the pixel's other channels stay. NaN and -Inf become 0; +Inf becomes the
+    largest finite value of the colour channels (1.0 when there is none), in alpha 1. `keep`: pixels as they
+    are, counted. `refuse`: BadInput when there is one. Frames of range `data` and extra layers pass bit for
+    bit and count nothing. A clean frame comes back as it is, not copied.
     """
     if policy not in POLICIES:
         raise BadParameter(f"the policy for NaN and Inf must be one of {', '.join(POLICIES)}, got {policy!r}")
@@ -62,7 +62,8 @@ def sanitise(frame: Frame, policy: Policy = "replace") -> tuple[Frame, Counts]:
         return frame, counts
     if policy == "refuse":
         raise BadInput(
-            f"frame {frame.number} has {counts.nan} NaN and {counts.inf} Inf samples in {counts.pixels} pixels; "
+            f"frame {frame.number} has {counts.nan} NaN and {counts.inf} Inf samples "
+            f"in {counts.pixels} pixels; "
             "repair the source or choose the policy 'replace'"
         )
     pixels = frame.pixels.copy()
