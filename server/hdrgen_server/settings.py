@@ -89,6 +89,10 @@ class Settings(BaseSettings):
         (), description="Licences, by id or by pack name, that the site has accepted for everyone here."
     )
     ocio_config: str = Field("", description="OCIO config when neither --config nor $OCIO names one.")
+    nan_policy: Literal["refuse", "replace"] = Field(
+        "refuse",
+        description="What the command line does with NaN and Inf in an input; replaced ones are counted.",
+    )
     provenance: Literal["full", "digest", "none"] = Field(
         "full", description="How much of the request a result's header records."
     )
@@ -145,7 +149,7 @@ class Settings(BaseSettings):
         )
 
 
-def load_settings(**overrides: object) -> Settings:
+def load_settings(**overrides: Any) -> Settings:
     """The effective settings; an override of None counts as not given.
 
     Raises BadParameter, one line, naming the option, the value and where it came from.
@@ -163,7 +167,7 @@ def load_settings(**overrides: object) -> Settings:
         ) from error
 
 
-def origins(**overrides: object) -> dict[str, str]:
+def origins(**overrides: Any) -> dict[str, str]:
     """Where each option's value comes from: `flag`, the variable's name, the file's path, or `default`."""
     found = dict.fromkeys(Settings.model_fields, "default")
     for _, path in reversed(settings_files()):

@@ -1,1 +1,1 @@
-"""The command line: one file a command."""
+"""The command line, one file a command. `--help` imports no torch: heavy imports stand inside functions."""

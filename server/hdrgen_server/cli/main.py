@@ -1,0 +1,118 @@
+"""The entry point: puts the commands together and turns every failure into one line and an exit status.
+
+It owns exit codes (0 done, 2 usage or bad input, 3 already running, 4 refused, 5 worker failed, 130
+cancelled) and `-v`. It must not know what a command does.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import typer
+
+from hdrgen_server import __version__
+from hdrgen_server.cli import (
+    bench,
+    config,
+    console,
+    demo,
+    doctor,
+    evaluate,
+    hdrfuse,
+    nuke_path,
+    packs,
+    preview,
+    serve,
+    status,
+    train,
+)
+from nuke_hdrgen.wire.errors import Cancelled, HDRGenError
+
+VERBOSE = ("-v", "--verbose")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A failure that is no HDRGenError, in the same terms."""
+
+    code: str
+    message: str
+    exit_status: int
+    details: dict[str, object] = field(default_factory=dict[str, object])
+
+
+app = typer.Typer(
+    name="hdrgen",
+    help="Scene-linear HDR from brackets, plates and prompts, through a local sidecar.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("hdrfuse")(hdrfuse.command)
+app.command("serve")(serve.command)
+app.command("status")(status.command)
+app.command("doctor")(doctor.command)
+app.command("preview")(preview.command)
+app.command("evaluate")(evaluate.command)
+app.add_typer(train.app, name="train")
+app.add_typer(packs.app, name="packs")
+app.command("bench")(bench.command)
+app.command("config")(config.command)
+app.command("nuke-path")(nuke_path.command)
+app.command("demo")(demo.command)
+
+
+@app.callback()
+def options(
+    verbose: Annotated[
+        bool, typer.Option(*VERBOSE, help="Show the traceback of a failure; works anywhere.")
+    ] = False,
+) -> None:
+    """Scene-linear HDR from brackets, plates and prompts, through a local sidecar."""
+    del verbose  # `run` takes it out of the arguments, so that it works after the command's name too
+
+
+def main() -> None:
+    """Run the command line with this process's arguments and exit with its status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit status; a failure is one line on stderr."""
+    verbose = any(argument in VERBOSE for argument in arguments)
+    given = [argument for argument in arguments if argument not in VERBOSE]
+    if given == ["--version"]:
+        console.answer(f"hdrgen {__version__}")
+        return 0
+    try:
+        status_code = app(given, standalone_mode=False, prog_name="hdrgen")
+    except typer.TyperException as error:
+        what = error.format_message().rstrip(".")
+        return _failed(_Failure("usage", f"{what}; --help lists what there is", 2), given, verbose=verbose)
+    except HDRGenError as error:
+        return _failed(error, given, verbose=verbose)
+    except (KeyboardInterrupt, typer.Abort):
+        return _failed(_Failure("cancelled", "cancelled", Cancelled.exit_status), given, verbose=verbose)
+    except BrokenPipeError:
+        return 0
+    except Exception as error:  # noqa: BLE001 the one broad except of this process: a defect is one line too
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return _failed(
+            "internal", f"{what}; this is a defect: run again with -v and report it", 5, {}, given, verbose
+        )
+    return status_code if isinstance(status_code, int) else 0
+
+
+def _failed(failure: HDRGenError | _Failure, arguments: list[str], *, verbose: bool) -> int:
+    if verbose and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    message = " ".join(failure.message.split())
+    console.note(message)
+    if "--json" in arguments:
+        details = console.plain(failure.details)
+        console.emit_json({"error": {"code": failure.code, "message": message, "details": details}})
+    return failure.exit_status

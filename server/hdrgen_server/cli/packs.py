@@ -1,0 +1,174 @@
+"""`hdrgen packs`: list, show, add, verify and accept packs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hdrgen_server.cli import console
+from hdrgen_server.packs import add as adding
+from hdrgen_server.packs import licence
+from hdrgen_server.packs.manifest import Pack
+from hdrgen_server.packs.registry import load_registry, packs_folders
+from hdrgen_server.packs.verify import verify as verify_pack
+from hdrgen_server.settings import Settings, load_settings
+from nuke_hdrgen.wire.errors import BadInput
+
+Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The pack's name, as `hdrgen packs list` shows it.")
+]
+
+app = typer.Typer(
+    help="Weights: list, show, add, verify and accept packs.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command("list")
+def list_packs(as_json: Json = False) -> None:
+    """List every pack, with its operations, size and licence."""
+    settings = load_settings()
+    registry = load_registry(settings)
+    if as_json:
+        console.emit_json(
+            {
+                "packs": [_summary(pack, settings) for pack in registry.all()],
+                "problems": registry.problems,
+                "folders": [str(folder) for folder in packs_folders(settings)],
+            }
+        )
+        return
+    rows: list[tuple[str, ...]] = [("pack", "operations", "quality", "size", "licence", "what")]
+    for pack in registry.all():
+        accepted = "" if licence.accepted(pack, settings) else " (not accepted)"
+        quality = "preview" if pack.preview else "full"
+        size = f"{pack.size_bytes / 1e6:.1f} MB" if pack.files else "-"
+        what = pack.summary or pack.descriptor.summary
+        rows.append(
+            (pack.name, ", ".join(pack.descriptor.operations), quality, size, pack.licence + accepted, what)
+        )
+    console.table(rows)
+    for problem in registry.problems.values():
+        console.note(problem)
+
+
+@app.command()
+def show(name: Name, as_json: Json = False) -> None:
+    """Show one pack: licence, files, and every parameter that --set reaches."""
+    settings = load_settings()
+    pack = load_registry(settings).get(name)
+    if as_json:
+        console.emit_json(_summary(pack, settings) | {"parameters": _parameters(pack), "files": _files(pack)})
+        return
+    for key, value in _summary(pack, settings).items():
+        console.answer(f"{key + ':':<12} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    for entry in pack.files:
+        console.answer(f"file:        {entry.path} {entry.bytes} bytes sha256 {entry.sha256}")
+    rows: list[tuple[str, ...]] = [("parameter", "kind", "default", "range", "what")]
+    rows += [(p["name"], p["kind"], str(p["default"]), p["range"], p["summary"]) for p in _parameters(pack)]
+    if len(rows) > 1:
+        console.table(rows)
+
+
+@app.command()
+def add(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder with a pack.toml and its weights.")
+    ],
+    link: Annotated[bool, typer.Option("--link", help="Leave the weights where they are.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Add a pack: hash its files, record them in its manifest, and put it with yours.
+
+    Weights are .safetensors; files that may hold a pickle are refused by name.
+    """
+    settings = load_settings()
+    pack = adding.add(folder, settings, link=link)
+    if as_json:
+        console.emit_json(_summary(pack, settings))
+    else:
+        console.answer(f"added {pack.name} at {pack.path}, digest {pack.digest[:12]}")
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME…]", help="Packs; all of them when none.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hash the files of packs and compare them with their manifests."""
+    registry = load_registry(load_settings())
+    packs = [registry.get(name) for name in names] if names else list(registry.all())
+    found = {pack.name: list(verify_pack(pack)) for pack in packs}
+    found |= {} if names else {name: [problem] for name, problem in registry.problems.items()}
+    bad = [problem for problems in found.values() for problem in problems]
+    if as_json and not bad:
+        console.emit_json({"packs": found})
+    elif not as_json:
+        for name, problems in found.items():
+            console.answer(f"{name}: {'; '.join(problems) or 'as its manifest says'}")
+    if bad:
+        raise BadInput(
+            f"{len(bad)} of the packs' files are not as recorded: {bad[0]}; add the pack again", packs=found
+        )
+
+
+@app.command()
+def accept(name: Name, as_json: Json = False) -> None:
+    """Accept a pack's licence, for this user. A site does it for everyone with `accept_licences` in its
+    settings.
+    """
+    settings = load_settings()
+    pack = load_registry(settings).get(name)
+    licence.accept(pack, settings)
+    if as_json:
+        console.emit_json(_summary(pack, settings))
+    else:
+        console.answer(f"{name}: {pack.licence} accepted, recorded in {licence.record_path(settings)}")
+
+
+def _summary(pack: Pack, settings: Settings) -> dict[str, Any]:
+    return {
+        "name": pack.name,
+        "system": pack.system,
+        "size": pack.size,
+        "operations": list(pack.descriptor.operations),
+        "revision": pack.revision,
+        "preview": pack.preview,
+        "licence": pack.licence,
+        "licence_ok": licence.accepted(pack, settings),
+        "digest": pack.digest,
+        "path": str(pack.path),
+        "bytes": pack.size_bytes,
+        "summary": pack.summary or pack.descriptor.summary,
+    }
+
+
+def _parameters(pack: Pack) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": p.name,
+            "kind": p.kind,
+            "default": p.default,
+            "range": _range(p.choices, p.minimum, p.maximum) + (f" {p.unit}" if p.unit else ""),
+            "summary": p.summary,
+        }
+        for p in pack.descriptor.parameters
+    ]
+
+
+def _range(choices: tuple[str, ...], minimum: float | None, maximum: float | None) -> str:
+    if choices:
+        return "|".join(choices)
+    if minimum is None and maximum is None:
+        return ""
+    low = "" if minimum is None else f"{minimum:g}"
+    high = "" if maximum is None else f"{maximum:g}"
+    return f"{low}..{high}"
+
+
+def _files(pack: Pack) -> list[dict[str, Any]]:
+    return [{"path": f.path, "bytes": f.bytes, "sha256": f.sha256} for f in pack.files]
