@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from hdrgen_server.contracts.frame import Colourspace, Frame
@@ -68,7 +69,7 @@ def check_reference(reference: int | None, count: int) -> None:
 def check_distinct(evs: Sequence[float], where: str) -> None:
     """Raises BadInput naming two inputs whose exposures are the same."""
     order = sorted(range(len(evs)), key=lambda index: evs[index])
-    for low, high in zip(order, order[1:], strict=False):
+    for low, high in pairwise(order):
         if evs[high] - evs[low] < SAME_EV:
             first, second = sorted((low, high))
             raise BadInput(
@@ -86,6 +87,7 @@ def read_bracket(
     paths: Sequence[Path],
     evs: tuple[float, ...] | None,
     reference: int | None,
+    *,
     colourspace: Colourspace | None,
     assumed: Colourspace,
     nan_policy: str,
@@ -135,9 +137,7 @@ def _exif_evs(frames: Sequence[Frame], paths: Sequence[Path]) -> tuple[float, ..
     for frame, path in zip(frames, paths, strict=True):
         ev = exposure_ev(frame)
         if ev is None:
-            raise BadInput(
-                f"{path} does not say its exposure (time, aperture, ISO); give --ev, one for each input"
-            )
+            raise BadInput(f"{path} does not state time, aperture and ISO; give --ev, one for each input")
         found.append(ev)
     check_distinct(found, "EXIF")
     return tuple(found)

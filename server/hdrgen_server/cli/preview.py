@@ -1,4 +1,4 @@
-"""`hdrgen preview`: a picture of a scene-linear file at several exposures, or its luminance in false colour."""
+"""`hdrgen preview`: a picture of a scene-linear file at several exposures, or in false colour."""
 
 from __future__ import annotations
 

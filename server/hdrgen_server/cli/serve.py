@@ -30,4 +30,4 @@ def command(
     environment = os.environ | {f"HDRGEN_{k.upper()}": str(v) for k, v in given.items() if v is not None}
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "hdrgen_server.gateway"], environment)
+    os.execve(sys.executable, [sys.executable, "-m", "hdrgen_server.gateway"], environment)  # noqa: S606 becomes it
