@@ -46,6 +46,12 @@ CHROMATICITIES: Mapping[str, Chromaticities] = MappingProxyType(
 _BRADFORD: Matrix = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]], dtype=np.float64
 )
+# CIECAM02 cone responses: CIE 159:2004.
+_CAT02: Matrix = np.array(
+    [[0.7328, 0.4296, -0.1624], [-0.7036, 1.6975, 0.0061], [0.0030, 0.0136, 0.9834]], dtype=np.float64
+)
+# ARRI publishes its matrices to AP0 with CAT02 (LogC4 specification), and OCIO's configs follow; the rest is Bradford.
+_CAT02_SPACES = ("awg3", "awg4")
 
 
 def chromaticities_of(space: str | Chromaticities) -> Chromaticities:
@@ -72,25 +78,29 @@ def xyz_to_rgb(space: str | Chromaticities) -> Matrix:
     return inverse
 
 
-def adaptation(source_white: tuple[float, float], target_white: tuple[float, float]) -> Matrix:
-    """3x3 on XYZ that takes one white to the other (linear Bradford); identity when they are the same."""
+def adaptation(
+    source_white: tuple[float, float], target_white: tuple[float, float], cones: Matrix = _BRADFORD
+) -> Matrix:
+    """3x3 on XYZ that takes one white xy to the other (von Kries in `cones`); identity when they are the
+    same.
+    """
     if source_white == target_white:
         return np.eye(3)
-    cones_source = _BRADFORD @ _xyz_of(*source_white)
-    cones_target = _BRADFORD @ _xyz_of(*target_white)
-    return np.linalg.inv(_BRADFORD) @ np.diag(cones_target / cones_source) @ _BRADFORD
+    ratio = (cones @ _xyz_of(*target_white)) / (cones @ _xyz_of(*source_white))
+    return np.linalg.inv(cones) @ np.diag(ratio) @ cones
 
 
 def rgb_to_rgb(source: str | Chromaticities, target: str | Chromaticities) -> Matrix:
-    """3x3 float64 from linear RGB of `source` to that of `target`; white goes to white (Bradford).
+    """3x3 float64 from linear RGB of `source` to that of `target`; white goes to white.
 
-    Use as `pixels @ matrix.T` on (..., 3).
+    Both sides are adapted to the ACES white by their own method (Bradford; CAT02 for the ARRI spaces), which
+    is plain Bradford, or none for equal whites, wherever ARRI is not involved. Use as `pixels @ matrix.T` on
+    (..., 3).
     """
     first, second = chromaticities_of(source), chromaticities_of(target)
     if first == second:
         return np.eye(3)
-    adapted = adaptation((first[6], first[7]), (second[6], second[7]))
-    return np.linalg.inv(_rgb_to_xyz(second)) @ adapted @ _rgb_to_xyz(first)
+    return np.linalg.inv(_rgb_to_aces_xyz(second)) @ _rgb_to_aces_xyz(first)
 
 
 def luminance_weights(space: str | Chromaticities) -> npt.NDArray[np.float64]:
@@ -130,3 +140,10 @@ def _rgb_to_xyz(chromaticities: Chromaticities) -> Matrix:
         )
     scale = np.linalg.solve(columns, _xyz_of(float(values[6]), float(values[7])))
     return columns * scale
+
+
+@lru_cache(maxsize=64)
+def _rgb_to_aces_xyz(chromaticities: Chromaticities) -> Matrix:
+    white = (chromaticities[6], chromaticities[7])
+    cones = _CAT02 if known_name(chromaticities) in _CAT02_SPACES else _BRADFORD
+    return adaptation(white, _ACES_WHITE, cones) @ _rgb_to_xyz(chromaticities)
