@@ -6,11 +6,15 @@ a held-out error.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 Report = Callable[[str], None]
+AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,22 @@ class Schedule:
     checkpoint_every: int = 200
 
 
+class Source(Protocol):
+    """Makes batches. It is sent to another process, so it must pickle and hold little."""
+
+    def __call__(self, rng: np.random.Generator, size: int) -> Any:
+        """Make one batch; all randomness comes from `rng`."""
+        ...
+
+
 class Task(Protocol):
     """What a system brings to the loop."""
 
     model: nn.Module
 
-    def batch(self, rng: np.random.Generator, size: int, step: int) -> Any:
-        """Make one batch; all randomness comes from `rng`."""
+    @property
+    def source(self) -> Source:
+        """Where batches come from."""
         ...
 
     def loss(self, batch: Any) -> tuple[Tensor, Mapping[str, float]]:
@@ -89,14 +103,14 @@ def train(task: Task, schedule: Schedule, folder: Path, report: Report) -> Posit
     report(f"{'resuming at' if position.step else 'starting at'} step {position.step} in {folder}")
     log = (folder / "log.jsonl").open("a", buffering=1)
     parts: dict[str, list[float]] = {}
+    batches = _batches(task.source, schedule, position.step)
     try:
         while (progress := _progress(schedule, position)) < 1:
             started = time.monotonic()
-            rng = np.random.default_rng((schedule.seed, position.step))
             torch.manual_seed(schedule.seed * 1_000_003 + position.step)
             for group in optimiser.param_groups:
                 group["lr"] = rate_at(schedule, position.step, progress)
-            loss, named = task.loss(task.batch(rng, schedule.batch, position.step))
+            loss, named = task.loss(next(batches))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = float(nn.utils.clip_grad_norm_(task.model.parameters(), schedule.clip_norm))
@@ -107,7 +121,7 @@ def train(task: Task, schedule: Schedule, folder: Path, report: Report) -> Posit
                 )
             position.step += 1
             position.seconds += time.monotonic() - started
-            for name, value in {"loss": float(loss), "norm": norm, **named}.items():
+            for name, value in {"loss": float(loss.detach()), "norm": norm, **named}.items():
                 parts.setdefault(name, []).append(value)
             if position.step % schedule.validate_every == 0:
                 _validate(task, average, position, parts, folder, log.write, report)
@@ -115,9 +129,26 @@ def train(task: Task, schedule: Schedule, folder: Path, report: Report) -> Posit
             if position.step % schedule.checkpoint_every == 0:
                 _save(folder, task.model, average, optimiser, position)
     finally:
+        batches.close()
         _save(folder, task.model, average, optimiser, position)
         log.close()
     return position
+
+
+def _batches(source: Source, schedule: Schedule, first: int) -> Generator[Any]:
+    """Batches from one process beside this one, a few ahead."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        ahead = deque(pool.submit(_make, source, schedule, first + i) for i in range(AHEAD))
+        for step in itertools.count(first + AHEAD):
+            batch = ahead.popleft().result()
+            ahead.append(pool.submit(_make, source, schedule, step))
+            yield batch
+
+
+def _make(source: Source, schedule: Schedule, step: int) -> Any:
+    torch.set_num_threads(1)
+    return source(np.random.default_rng((schedule.seed, step)), schedule.batch)
 
 
 def rate_at(schedule: Schedule, step: int, progress: float) -> float:

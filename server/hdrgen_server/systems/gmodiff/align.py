@@ -56,7 +56,9 @@ def estimate_shift(
     finest = levels[0]
     if _cost(*finest, rows, columns) > (1 - MINIMUM_GAIN) * _cost(*finest, 0, 0):
         return Shift()
-    return _refined(reference_codes_hwc, reference_ev, codes_hwc, ev, Shift(rows * reduce, columns * reduce), reduce)
+    return _refined(
+        reference_codes_hwc, reference_ev, codes_hwc, ev, Shift(rows * reduce, columns * reduce), reduce
+    )
 
 
 def apply_shift(pixels_hwc: Array, shift: Shift) -> tuple[Array, Array]:

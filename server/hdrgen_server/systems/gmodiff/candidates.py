@@ -31,7 +31,9 @@ class Bracket:
 
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Bracket:
         """The same bracket on another device or in another dtype."""
-        return Bracket(*(x.to(device=device, dtype=dtype) for x in (self.codes, self.scene_linear, self.ev, self.valid)))
+        return Bracket(
+            *(x.to(device=device, dtype=dtype) for x in (self.codes, self.scene_linear, self.ev, self.valid))
+        )
 
 
 def _ramp(x: Tensor, start: float, end: float) -> Tensor:

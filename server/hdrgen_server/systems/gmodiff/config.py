@@ -35,14 +35,32 @@ CONFIGS: dict[str, RegressorConfig] = {
     "published": RegressorConfig("published", (64, 128, 256, 512), (2, 4, 4, 8), (2, 2, 2, 2), (2, 2, 2)),
     # The released code's backbone has a fifth scale of 1024 channels after a stride of 4, with one middle block.
     "released": RegressorConfig(
-        "published", (64, 128, 256, 512, 1024), (2, 4, 4, 8), (2, 2, 2, 2), (2, 2, 2, 4), middle=1, mask_width=16
+        "published",
+        (64, 128, 256, 512, 1024),
+        (2, 4, 4, 8),
+        (2, 2, 2, 2),
+        (2, 2, 2, 4),
+        middle=1,
+        mask_width=16,
     ),
     "set": RegressorConfig(
-        "set", (64, 128, 256, 512), (2, 4, 4, 8), (2, 2, 2, 2), (2, 2, 2),
-        channel_attention=False, headroom_stops=3.0,
+        "set",
+        (64, 128, 256, 512),
+        (2, 4, 4, 8),
+        (2, 2, 2, 2),
+        (2, 2, 2),
+        channel_attention=False,
+        headroom_stops=3.0,
     ),
     "s": RegressorConfig(
-        "set", (24, 48, 72, 96), (1, 1, 2, 3), (1, 1, 1, 1), (2, 2, 2),
-        channel_attention=False, mask_width=16, embedding=64, headroom_stops=3.0,
+        "set",
+        (24, 48, 72, 96),
+        (1, 1, 2, 3),
+        (1, 1, 1, 1),
+        (2, 2, 2),
+        channel_attention=False,
+        mask_width=16,
+        embedding=64,
+        headroom_stops=3.0,
     ),
 }

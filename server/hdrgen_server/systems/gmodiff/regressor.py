@@ -84,7 +84,9 @@ class Backbone(nn.Module):
         )
         self.middle = stage(widths[-1], config.middle, channel_attention=attention)
         self.ups = nn.ModuleList(
-            nn.Sequential(Pointwise(widths[i + 1], widths[i] * stride**2, bias=False), nn.PixelShuffle(stride))
+            nn.Sequential(
+                Pointwise(widths[i + 1], widths[i] * stride**2, bias=False), nn.PixelShuffle(stride)
+            )
             for i, stride in reversed(list(enumerate(config.strides)))
         )
         self.decoders = nn.ModuleList(
@@ -240,9 +242,13 @@ class SetHead(nn.Module):
         x = torch.cat([mu_law(bracket.scene_linear[:, index]), bracket.codes[:, index]], dim=1)
         return self.intro(_last(x)) * (1 + gain) + bias
 
-    def scene_linear(self, decoded: Tensor, candidates: list[Tensor], bracket: Bracket, merge: Tensor) -> Tensor:
+    def scene_linear(
+        self, decoded: Tensor, candidates: list[Tensor], bracket: Bracket, merge: Tensor
+    ) -> Tensor:
         """Choose among the candidates and correct the choice; (B, 3, H, W)."""
-        logits = torch.stack([self.choose(torch.cat([decoded, feature], dim=1)) for feature in candidates], dim=1)
+        logits = torch.stack(
+            [self.choose(torch.cat([decoded, feature], dim=1)) for feature in candidates], dim=1
+        )
         bias = logits.new_zeros(1, len(candidates), 1, 1, 1)
         bias[:, 0] = MERGE_BIAS
         valid = torch.cat([torch.ones_like(bracket.valid[:, :1]), bracket.valid], dim=1)
@@ -285,7 +291,9 @@ class Regressor(nn.Module):
             merge = weighted_merge(bracket)
             fused, candidates = self.head(bracket, merge)
             decoded, features = self.backbone(fused)
-            gain = gain_of(self.head.scene_linear(decoded + fused, candidates, bracket, merge), reference_codes, scale)
+            gain = gain_of(
+                self.head.scene_linear(decoded + fused, candidates, bracket, merge), reference_codes, scale
+            )
         held = gain.clamp(0, 1)
         cut = (..., slice(0, height), slice(0, width))
         overflow = (gain[cut] != held[cut]).sum()

@@ -1,0 +1,158 @@
+"""Stage one of GMODiff's training: the regressor on simulated brackets, judged on scenes that it never sees.
+
+It owns the data mix, the held-out check and the recipe. It must not know the loop's mechanics or the command line.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hdrgen_server.colour.curves import CURVES
+from hdrgen_server.systems.gmodiff.candidates import Bracket, weighted_merge
+from hdrgen_server.systems.gmodiff.config import CONFIGS, RegressorConfig
+from hdrgen_server.systems.gmodiff.losses import Weights, regression_loss
+from hdrgen_server.systems.gmodiff.prepare import prepare, to_bracket
+from hdrgen_server.systems.gmodiff.regressor import Regressor
+from hdrgen_server.training.brackets import PROTOCOL_MOTION, STILL, Camera, Motion, simulate
+from hdrgen_server.training.loop import Position, Schedule, train
+from hdrgen_server.training.scenes import Scene, load_scenes
+
+CROP = 128
+HELD_OUT_KINDS = (
+    ("still 2", 2, STILL),
+    ("still 3", 3, STILL),
+    ("moving 2", 2, PROTOCOL_MOTION),
+    ("moving 3", 3, PROTOCOL_MOTION),
+)
+HELD_OUT_EACH = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Brackets of one count with their truth, scene-linear (B, 3, H, W) at the reference's exposure."""
+
+    bracket: Bracket
+    truth: Tensor
+
+
+@dataclass(frozen=True)
+class BracketSource:
+    """Makes training batches from a folder of panoramas; small enough to send to another process."""
+
+    folder: Path
+    crop: int = CROP
+
+    def __call__(self, rng: np.random.Generator, size: int) -> Batch:
+        """A batch of `size` brackets with one count of exposures."""
+        scenes = _scenes(self.folder, False)
+        count = int(rng.choice([2, 3, 3, 3, 3, 3, 4, 5]))
+        samples = [_sample(rng, scenes, count, self.crop) for _ in range(size)]
+        prepared = [prepare(list(s.codes_nhwc), s.evs, s.reference) for s in samples]
+        return Batch(to_bracket(prepared), _planes([s.scene_linear_hwc for s in samples]))
+
+
+@functools.lru_cache(maxsize=2)
+def _scenes(folder: Path, held_out: bool) -> Sequence[Scene]:
+    import cv2
+
+    cv2.setNumThreads(1)
+    return load_scenes(folder, held_out=held_out)
+
+
+def _planes(images: list[np.ndarray]) -> Tensor:  # type: ignore[type-arg]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def _sample(rng: np.random.Generator, scenes: Sequence[Scene], count: int, crop: int):
+    spacing = float(rng.choice([1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, rng.uniform(1, 3.5)])) * (
+        1.0 if count <= 3 else 0.6
+    )
+    evs = spacing * (np.arange(count) - (count - 1) / 2)
+    reference = int(rng.integers(count)) if rng.random() < 0.25 else count // 2
+    return simulate(rng, scenes, (crop, crop), evs, reference, camera=Camera.random(rng), motion=_motion(rng))
+
+
+def _motion(rng: np.random.Generator) -> Motion:
+    """A third of the brackets stand still, a third moves as in the protocol, a third in any way."""
+    kind = rng.random()
+    if kind < 0.33:
+        return STILL
+    if kind < 0.66:
+        return PROTOCOL_MOTION
+    return Motion(
+        shift=float(rng.uniform(0, 12)), whole_pixels=bool(rng.random() < 0.3), roll=float(rng.uniform(0, 1.0)),
+        foreground=(float(rng.uniform(0, 10)), float(rng.uniform(10, 45))), patches=int(rng.integers(0, 3)),
+    )  # fmt: skip
+
+
+class RegressorTask:
+    """The regressor as the training loop sees it."""
+
+    def __init__(self, config: RegressorConfig, folder: Path, weights: Weights = Weights()) -> None:  # noqa: B008
+        self.model: nn.Module = Regressor(config).to(memory_format=torch.channels_last)
+        self.source = BracketSource(folder)
+        self.weights = weights
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
+        """The regression loss of a batch."""
+        return regression_loss(
+            self.model(batch.bracket), batch.bracket.codes[:, 0], batch.truth, self.weights
+        )
+
+    @functools.cached_property
+    def held_out(self) -> dict[str, list[Batch]]:
+        """A fixed set of held-out brackets of each kind."""
+        scenes = _scenes(self.source.folder, True)
+        sets: dict[str, list[Batch]] = {}
+        for name, spacing, motion in HELD_OUT_KINDS:
+            sets[name] = []
+            for index in range(HELD_OUT_EACH):
+                rng = np.random.default_rng((77, index))
+                s = simulate(rng, scenes, (192, 192), (-spacing, 0, spacing), 1, motion=motion)
+                bracket = to_bracket([prepare(list(s.codes_nhwc), s.evs, s.reference)])
+                sets[name].append(Batch(bracket, _planes([s.scene_linear_hwc])))
+        return sets
+
+    def validate(self, model: nn.Module) -> Mapping[str, float]:
+        """Mean PU21-PSNR of each kind, and as `error` the negative of their mean."""
+        figures = {name: _mean_psnr(model, batches) for name, batches in self.held_out.items()}
+        return {"error": -float(np.mean(list(figures.values()))), **figures}
+
+
+def merge_figures(task: RegressorTask) -> Mapping[str, float]:
+    """What the plain merge scores on the same held-out brackets."""
+    return {name: _mean_psnr(None, batches) for name, batches in task.held_out.items()}
+
+
+def _mean_psnr(model: nn.Module | None, batches: Sequence[Batch]) -> float:
+    values: list[float] = []
+    for batch in batches:
+        bracket = batch.bracket
+        image = weighted_merge(bracket) if model is None else model(bracket).scene_linear(bracket.codes[:, 0])
+        values.append(pu21_psnr(image[..., 8:-8, 8:-8], batch.truth[..., 8:-8, 8:-8]))
+    return float(np.mean(values))
+
+
+def pu21_psnr(scene_linear: Tensor, truth: Tensor) -> float:
+    """PSNR with peak 256 over PU21 codes of 100 nits a unit, clamped to 0.005..1000 nits."""
+    curve = CURVES["pu21"]
+    a, b = (curve.encode((100 * x.double()).clamp(0.005, 1000)) for x in (scene_linear, truth))
+    return float(10 * torch.log10(256**2 / ((a - b) ** 2).mean().clamp(min=1e-12)))
+
+
+def train_regressor(
+    size: str, folder: Path, run: Path, schedule: Schedule, report: Callable[[str], None]
+) -> Position:
+    """Train, or resume, the regressor of a size in the folder `run` on the panoramas of `folder`."""
+    torch.manual_seed(schedule.seed)
+    task = RegressorTask(CONFIGS[size], folder)
+    baseline = ", ".join(f"{name} {value:.2f}" for name, value in merge_figures(task).items())
+    report(f"plain merge of the aligned bracket, held out: {baseline}")
+    return train(task, schedule, run, report)
