@@ -16,7 +16,7 @@ from hdrgen_server.colour.curves import WHITE_NITS_DEFAULT
 from hdrgen_server.colour.interop import INTEROP, Transfer, transfer_of
 from hdrgen_server.colour.ocio_config import AP0_ROLE, ConfigView, apply, find_space, load_config, nearest
 from hdrgen_server.colour.ocio_spaces import resolve
-from hdrgen_server.colour.primaries import CHROMATICITIES, rgb_to_rgb
+from hdrgen_server.colour.primaries import CHROMATICITIES, rgb_to_rgb, same_chromaticities
 from hdrgen_server.colour.sanitise import colour_channels
 from hdrgen_server.contracts.frame import Chromaticities, Colourspace, Frame
 from nuke_hdrgen.wire.errors import BadInput, UnknownColourspace
@@ -79,7 +79,7 @@ def convert(
     if first.meaning is not None and second.meaning is not None:
         _by_tables(rgb, first.meaning, second.meaning)
     else:
-        _by_config(rgb, first, second, config or load_config())
+        _by_config(rgb, first, second, config or load_config(), white_nits)
     pixels = frame.pixels.copy()
     pixels[..., :channels] = rgb if channels == 3 else rgb[..., 1:2]
     return frame.with_pixels(pixels, colourspace=target)
@@ -91,7 +91,7 @@ def _same(source: Colourspace, target: Colourspace) -> bool:
     if source.interop_id or target.interop_id:
         return source.interop_id == target.interop_id
     if source.range == "scene_linear" and source.chromaticities and target.chromaticities:
-        return source.chromaticities == target.chromaticities
+        return same_chromaticities(source.chromaticities, target.chromaticities)
     return source.name == target.name
 
 
@@ -119,31 +119,30 @@ def _by_tables(rgb: npt.NDArray[np.float32], source: _Meaning, target: _Meaning)
 
 
 def _by_config(
-    rgb: npt.NDArray[np.float32],
-    source: _Side,
-    target: _Side,
-    view: ConfigView,
+    rgb: npt.NDArray[np.float32], source: _Side, target: _Side, view: ConfigView, white_nits: float
 ) -> None:
-    """In place; a side that the config lacks but the tables know goes through linear AP0."""
-    source_name, target_name = _name_in(view, source.space), _name_in(view, target.space)
-    if not source_name:
-        _by_tables(rgb, _known(source, view), _AP0)
-    if not target_name:
-        _known(target, view)
-    apply(view, rgb, source_name or AP0_ROLE, target_name or AP0_ROLE)
-    if not target_name:
-        _by_tables(rgb, _AP0, _known(target, view))
+    """In place; a side that the tables know goes through linear AP0, if the config says where that is."""
+    bridged = view.config.hasRole(AP0_ROLE)
+    if white_nits != WHITE_NITS_DEFAULT and not bridged:
+        raise BadInput(
+            f"{view.source} has no {AP0_ROLE} role, so diffuse white can only be at "
+            f"{WHITE_NITS_DEFAULT:g} nits; choose another config"
+        )
+    source_name, target_name = (
+        AP0_ROLE if bridged and side.meaning else _name_in(view, side.space) for side in (source, target)
+    )
+    if source.meaning and bridged:
+        _by_tables(rgb, source.meaning, _AP0)
+    apply(view, rgb, source_name, target_name)
+    if target.meaning and bridged:
+        _by_tables(rgb, _AP0, target.meaning)
 
 
 def _name_in(view: ConfigView, space: Colourspace) -> str:
-    """The config's name of the space: found by name, else by id; "" when it has none."""
+    """The config's name of the space, found by its name, else by its id."""
     found = find_space(view, space.name) or find_space(view, space.interop_id)
-    return found.getName() if found is not None else ""
-
-
-def _known(side: _Side, view: ConfigView) -> _Meaning:
-    if side.meaning is None:
+    if found is None:
         raise UnknownColourspace(
-            f"{view.source} has no colourspace {side.space.name!r}; {nearest(side.space.name, view.spaces())}"
+            f"{view.source} has no colourspace {space.name!r}; {nearest(space.name, view.spaces())}"
         )
-    return side.meaning
+    return found.getName()

@@ -50,7 +50,7 @@ _BRADFORD: Matrix = np.array(
 _CAT02: Matrix = np.array(
     [[0.7328, 0.4296, -0.1624], [-0.7036, 1.6975, 0.0061], [0.0030, 0.0136, 0.9834]], dtype=np.float64
 )
-# ARRI publishes its matrices to AP0 with CAT02 (LogC4 specification), and OCIO's configs follow; the rest is Bradford.
+# ARRI publishes its matrices to AP0 with CAT02, as in OCIO's configs; the rest is Bradford.
 _CAT02_SPACES = ("awg3", "awg4")
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hdrgen_server.colour.ocio import ConfigView, convert
-from hdrgen_server.colour.sanitise import colour_channels
+from hdrgen_server.colour.sanitise import colour_channels, sanitise
 from hdrgen_server.contracts.frame import Colourspace, Frame
 from nuke_hdrgen.wire.errors import BadParameter
 
 CLIPPED_CODE = 250.0 / 255.0
 CRUSHED_CODE = 2.0 / 255.0
 
-_TOP_TOLERANCE = 1e-4
+_HALF_CODE = 0.5 / 255.0
 _ROUNDING = 1e-5
 
 
@@ -62,33 +62,35 @@ def to_sdr(
     """A scene-linear frame as SDR codes: primaries of `encoding`, its encoding, cut to [0, 1] and counted.
 
     Alpha and layers pass bit for bit. Warns when nothing is at the top code while values exceed it: an SDR
-    plate that was linearised with its own encoding piles up at code 1 (within 1e-4) and never passes it; a
-    pile of less than 1 % of what lies above counts as nothing. Raises BadParameter for a target that is not
-    encoded or thresholds out of order, and what `convert` raises.
+    plate linearised with its own encoding piles up at code 1 (to half an 8-bit code) and never passes it; a
+    pile of less than 1 % of what lies beyond counts as nothing. Raises BadParameter for a target that is not
+    encoded or thresholds out of order, BadInput for NaN or Inf, and what `convert` raises.
     """
     if encoding.range != "encoded":
         raise BadParameter(
-            f"SDR codes need an encoded colourspace such as srgb_rec709_scene, not {encoding.name!r}"
+            f"SDR codes need an encoded colourspace such as srgb_rec709_scene, not {encoding.name}"
         )
     if not 0.0 <= crushed_code < clipped_code <= 1.0:
         raise BadParameter(
-            f"thresholds must be 0 <= crushed < clipped <= 1, got crushed {crushed_code}, clipped {clipped_code}"
+            f"thresholds must be 0 <= crushed < clipped <= 1, got {crushed_code} and {clipped_code}"
         )
+    sanitise(frame, "refuse")
     encoded = convert(frame, encoding, config)
     pixels = encoded.pixels.copy()
     codes = pixels[..., : colour_channels(frame)]
     above = int((codes > 1.0 + _ROUNDING).sum())
     below = int((codes < -_ROUNDING).sum())
-    at_top = int((np.abs(codes - 1.0) <= _TOP_TOLERANCE).sum())
+    at_top = int((np.abs(codes - 1.0) <= _HALF_CODE).sum())
+    beyond = int((codes > 1.0 + _HALF_CODE).sum())
     highest = float(codes.max())
     np.clip(codes, 0.0, 1.0, out=codes)
     clipped, crushed = threshold_masks(codes, clipped_code, crushed_code)
     counts = SdrCounts(int(clipped.sum()), int(crushed.sum()), above, below, codes.size)
     warnings: tuple[str, ...] = ()
-    if above > 100 * at_top:
+    if beyond > 100 * at_top:
         warnings = (
-            f"frame {frame.number} reaches code {highest:.3g} and nothing is at the top code of {encoding.name}: "
-            "the input encoding is probably wrong",
+            f"frame {frame.number} reaches code {highest:.3g} and nothing is at the top code "
+            f"of {encoding.name}: the input encoding is probably wrong",
         )
     return SdrCodes(encoded.with_pixels(pixels), counts, warnings)
 
