@@ -40,7 +40,7 @@ MINIMUM_SAMPLES = 200
 # Strengths of the contrast curve that are tried as a first guess.
 CONTRASTS = tuple(step / 20 for step in range(-10, 21))
 # Geman-McClure scales of the passes, in stops: a pixel this far from the fit counts a quarter.
-ROBUST_STOPS = (0.6, 0.3, 0.2, 0.2)
+ROBUST_STOPS = (0.6, 0.3, 0.15, 0.08, 0.08)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ def _fit_channel(codes: Float32, evs: Float64) -> tuple[Float64, float, int] | N
         trust = 1.0 / (1.0 + (residual / scale) ** 2) ** 2
         curve_stops = guess + _departure(guess, samples, weights * trust[:, None], evs)
     residual = _disagreement(curve_stops, samples, weights, evs)
-    consistent = residual < 2.0 * ROBUST_STOPS[-1]
+    consistent = residual < 3.0 * ROBUST_STOPS[-1]
     if np.count_nonzero(consistent) < MINIMUM_SAMPLES:
         return None
     anchored = curve_stops - curve_stops[ANCHOR] + _guess(0.0)[ANCHOR]

@@ -7,7 +7,8 @@ the colour tag `tags`. It must not know OCIO, sockets or what an operation is.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ COMPRESSIONS: Mapping[str, Any] = {
     "dwab": OpenEXR.DWAB_COMPRESSION,
 }
 # What OpenEXR's Python raises for broken files; UnicodeDecodeError is a ValueError.
-OPENEXR_FAILURES = (ValueError, RuntimeError, TypeError, KeyError, IndexError, OverflowError, MemoryError)
+OPENEXR_FAILURES = (ValueError, RuntimeError, MemoryError)
 CHANNEL_DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.uint32))
 # Attributes that describe the file's own layout: they are read from fields of the frame, never from its
 # metadata.
@@ -67,17 +68,16 @@ def read_exr(
 
     Raises BadInput (unreadable, deep, subsampled) or TooLarge, before decoding where the header tells.
     """
-    label = name or (str(source) if isinstance(source, str | Path) else "EXR data")
-    headers = [part.header for part in _open(source, label, header_only=True).parts]
-    plans = plan_parts(headers, limits or Limits(), label)
-    parts: list[Any] = list(_open(source, label, header_only=False).parts)
-    if len(parts) != len(plans):
-        raise BadInput(f"{label} changed while it was read; try again")
-    frames: list[Frame] = []
-    for plan, part in zip(plans, parts, strict=True):
-        planes = _planes(plan, part, label)
-        frames.extend(_frame(plan, view, planes, default) for view in plan.views)
-    return frames
+    label = _label(source, name)
+    with _broken_is_bad_input(label):
+        plans = plan_parts(
+            [part.header for part in _open(source, header_only=True)], limits or Limits(), label
+        )
+        parts = _open(source, header_only=False)
+        if len(parts) != len(plans):
+            raise BadInput(f"{label} changed while it was read; try again")
+        read = [(plan, _planes(plan, part, label)) for plan, part in zip(plans, parts, strict=True)]
+    return [_frame(plan, view, planes, default) for plan, planes in read for view in plan.views]
 
 
 def read_exr_frame(
@@ -94,7 +94,7 @@ def read_exr_frame(
     `read_exr` raises, and BadInput when no part has colour or the view does not exist.
     """
     frames = read_exr(source, limits, default, name)
-    label = name or (str(source) if isinstance(source, str | Path) else "EXR data")
+    label = _label(source, name)
     views = sorted({str(frame.metadata["view"]) for frame in frames if frame.metadata.get("view")})
     if view is not None and view not in views:
         raise BadInput(f"{label} has no view {view!r}; it has: {', '.join(views) or 'one unnamed view'}")
@@ -172,11 +172,22 @@ def write_exr(
     write_beside(path, encode_exr(frame, compression, half, attributes))
 
 
-def _open(source: Source, label: str, *, header_only: bool) -> Any:
+def _label(source: Source, name: str) -> str:
+    return name or (str(source) if isinstance(source, str | Path) else "EXR data")
+
+
+def _open(source: Source, *, header_only: bool) -> list[Any]:
+    """The parts of a file; errors are OpenEXR's own, but for a path that cannot be opened."""
     in_memory = isinstance(source, bytes | bytearray | memoryview)
     stream: Any = io.BytesIO(source) if in_memory else str(readable_file(source))
+    return list(OpenEXR.File(stream, separate_channels=True, header_only=header_only).parts)
+
+
+@contextmanager
+def _broken_is_bad_input(label: str) -> Generator[None]:
+    """OpenEXR fails where it is opened and, for names that are no text, wherever its objects are looked at."""
     try:
-        return OpenEXR.File(stream, separate_channels=True, header_only=header_only)
+        yield
     except OPENEXR_FAILURES as error:
         raise BadInput(f"cannot read {label} as EXR: {_one_line(error)}; export it again") from error
 

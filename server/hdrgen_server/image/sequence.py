@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from fileseq.filesequence import FileSequence
 from fileseq.constants import PAD_STYLE_HASH1
 from fileseq.exceptions import FileSeqException
+from fileseq.filesequence import FileSequence
 
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
