@@ -144,6 +144,6 @@ def _rgb_to_xyz(chromaticities: Chromaticities) -> Matrix:
 
 @lru_cache(maxsize=64)
 def _rgb_to_aces_xyz(chromaticities: Chromaticities) -> Matrix:
-    white = (chromaticities[6], chromaticities[7])
+    to_xyz = _rgb_to_xyz(chromaticities)
     cones = _CAT02 if known_name(chromaticities) in _CAT02_SPACES else _BRADFORD
-    return adaptation(white, _ACES_WHITE, cones) @ _rgb_to_xyz(chromaticities)
+    return adaptation((chromaticities[6], chromaticities[7]), _ACES_WHITE, cones) @ to_xyz
