@@ -1,4 +1,4 @@
-"""Photographs: codes, alpha, orientation, exposure, colour tags, damaged files; and the dispatch by content."""
+"""Photographs: codes, alpha, orientation, exposure, colour tags, damaged files; dispatch by content."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import OpenImageIO
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
+from tiff_files import EXPOSURE, tiff
 
 from hdrgen_server.contracts.frame import Colourspace, Frame
 from hdrgen_server.image.exr import read_exr_frame, write_exr
@@ -82,7 +83,13 @@ def test_orientation_matches_pillow(tmp_path: Path, orientation: int) -> None:
     assert np.array_equal(np.rint(read_photograph(path).pixels * 255).astype(np.uint8), upright)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_exif_exposure_of_a_tiff_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(codes((8, 8, 3), np.uint8), {}, EXPOSURE))
+    frame = read_photograph(tmp_path / "a.tif")
+    assert exposure_ev(frame) == pytest.approx(math.log2(0.02 * 4 / 2.8**2), abs=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_exif_exposure_is_read(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(codes((8, 8, 3), np.uint8)).save(path, exif=exif())

@@ -72,9 +72,7 @@ def calibrate(frames: Sequence[Frame], evs: Sequence[float]) -> Calibration:
     EVs, differing sizes or frames that are not encoded.
     """
     if len(frames) < 2 or len(frames) != len(evs):
-        raise BadInput(
-            f"calibration needs two frames or more and an EV for each, got {len(frames)} and {len(evs)}"
-        )
+        raise BadInput(f"calibration needs two frames or more and an EV for each, got {len(frames)} and {len(evs)}")
     if len({frame.pixels.shape for frame in frames}) > 1:
         raise BadInput("calibration needs frames of one size and one set of channels")
     if any(frame.colourspace.range != "encoded" for frame in frames):
@@ -148,9 +146,7 @@ def _sample(codes: Float32) -> Float64:
         wanted = np.arange(int(LOWEST), int(HIGHEST) + 1)
         starts = np.searchsorted(ordered[by_code], wanted)
         stops = np.searchsorted(ordered[by_code], wanted, side="right")
-        chosen.extend(
-            calm[by_code[a : min(a + PIXELS_PER_CODE, b)]] for a, b in zip(starts, stops, strict=True)
-        )
+        chosen.extend(calm[by_code[a : min(a + PIXELS_PER_CODE, b)]] for a, b in zip(starts, stops, strict=True))
     return flat[:, np.unique(np.concatenate(chosen))].T.astype(np.float64)
 
 

@@ -47,20 +47,18 @@ def frame_clip_level(frame: Frame) -> float | None:
 def bracket_clip_level(frames: Sequence[Frame]) -> float | None:
     """The clip level of an unscaled linear bracket (each frame's values as the sensor gave them), or None.
 
-    A level counts when two frames of different EV share it, or when a shorter exposure shows that the
-    pixels at the level are brighter than it: a flat bright surface that is not clipped scales with EV
-    instead. One frame alone is taken at its word.
+    A level counts when a longer exposure ends at it too, or when a shorter one shows that the pixels at the
+    level are brighter than it: a flat bright surface that is not clipped scales with EV instead. One frame
+    alone is taken at its word.
     """
     found = [(frame, level) for frame in frames if (level := frame_clip_level(frame)) is not None]
-    if not found:
-        return None
-    for index, (frame, level) in enumerate(found):
-        for other, second in found[index + 1 :]:
-            if frame.ev != other.ev and abs(second / level - 1.0) < AGREEMENT:
-                return min(level, second)
     if len(frames) == 1:
-        return found[0][1]
-    confirmed = [level for frame, level in found if _brighter_when_shorter(frame, level, frames)]
+        return found[0][1] if found else None
+    confirmed = [
+        level
+        for frame, level in found
+        if _same_top_when_longer(frame, level, frames) or _brighter_when_shorter(frame, level, frames)
+    ]
     return min(confirmed, default=None)
 
 
@@ -78,6 +76,19 @@ def _pile_up(plane: Plane) -> float | None:
     if piled < max(MINIMUM_PIXELS, MINIMUM_SHARE * values.size):
         return None
     return top if piled > DENSITY_RATIO * below / BANDS_BELOW else None
+
+
+def _same_top_when_longer(frame: Frame, level: float, frames: Sequence[Frame]) -> bool:
+    """Whether a longer exposure reaches no further than the same level, as clipped light does."""
+    for other in frames:
+        if other.ev <= frame.ev:
+            continue
+        for index in range(min(3, len(other.channels))):
+            plane = other.pixels[..., index]
+            top = float(plane.max(where=np.isfinite(plane), initial=0.0))
+            if abs(top / level - 1.0) < AGREEMENT:
+                return True
+    return False
 
 
 def _brighter_when_shorter(frame: Frame, level: float, frames: Sequence[Frame]) -> bool:

@@ -47,9 +47,7 @@ LAYOUT_ATTRIBUTES = frozenset({
     "chunkCount", "tiles", "preview", "maxSamplesPerPixel", "dwaCompressionLevel",
 })  # fmt: skip
 # What reading notes down about a file: true of that file only, so never written into another.
-NOTES = frozenset(
-    {"bits", "colourspace_from", "part", "parts_left_out", "clip_level", "black_level", "white_level"}
-)
+NOTES = frozenset({"bits", "colourspace_from", "part", "parts_left_out", "clip_level", "black_level", "white_level"})
 # What photographs call their exposure, and the EXR standard attribute for it.
 EXPOSURE_ATTRIBUTES = {"exposure_time": "expTime", "aperture": "aperture", "iso": "isoSpeed"}
 
@@ -70,9 +68,7 @@ def read_exr(
     """
     label = _label(source, name)
     with _broken_is_bad_input(label):
-        plans = plan_parts(
-            [part.header for part in _open(source, header_only=True)], limits or Limits(), label
-        )
+        plans = plan_parts([part.header for part in _open(source, header_only=True)], limits or Limits(), label)
         parts = _open(source, header_only=False)
         if len(parts) != len(plans):
             raise BadInput(f"{label} changed while it was read; try again")
@@ -185,7 +181,9 @@ def _open(source: Source, *, header_only: bool) -> list[Any]:
 
 @contextmanager
 def _broken_is_bad_input(label: str) -> Generator[None]:
-    """OpenEXR fails where it is opened and, for names that are no text, wherever its objects are looked at."""
+    """OpenEXR fails where it is opened and, for names that are no text, wherever its objects are looked
+    at.
+    """
     try:
         yield
     except OPENEXR_FAILURES as error:
@@ -214,9 +212,7 @@ def _planes(plan: PartPlan, part: Any, label: str) -> dict[str, npt.NDArray[Any]
     return planes
 
 
-def _frame(
-    plan: PartPlan, view: ViewPlan, planes: Mapping[str, npt.NDArray[Any]], default: Colourspace
-) -> Frame:
+def _frame(plan: PartPlan, view: ViewPlan, planes: Mapping[str, npt.NDArray[Any]], default: Colourspace) -> Frame:
     layers = {name: planes[channel] for name, channel in view.layers.items()}
     metadata = {key: value for key, value in plan.header.items() if key not in LAYOUT_ATTRIBUTES}
     metadata |= {key: value for key, value in (("part", plan.name), ("view", view.view)) if value}

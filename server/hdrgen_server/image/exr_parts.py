@@ -64,9 +64,7 @@ def plan_parts(headers: Sequence[Mapping[str, Any]], limits: Limits, source: str
     if len(headers) > limits.parts:
         raise TooLarge(f"{source} holds {len(headers)} parts, over the limit of {limits.parts}")
     plans = [_plan_part(index, header, limits, source) for index, header in enumerate(headers)]
-    decoded = sum(
-        plan.data_window.width * plan.data_window.height * 4 * len(plan.header["channels"]) for plan in plans
-    )
+    decoded = sum(plan.data_window.width * plan.data_window.height * 4 * len(plan.header["channels"]) for plan in plans)
     if decoded > limits.decoded_bytes:
         raise TooLarge(
             f"{source} needs {decoded >> 20} MiB decoded, over the limit of {limits.decoded_bytes >> 20} MiB"
@@ -104,9 +102,7 @@ def _box(value: object, what: str, limits: Limits, where: str) -> Box:
     if box.width < 1 or box.height < 1:
         raise BadInput(f"{where} has an empty {what} of {box.width}x{box.height} pixels; export it again")
     if box.width > limits.side or box.height > limits.side:
-        raise TooLarge(
-            f"{where} has a {what} of {box.width}x{box.height} pixels, over {limits.side} on a side"
-        )
+        raise TooLarge(f"{where} has a {what} of {box.width}x{box.height} pixels, over {limits.side} on a side")
     return box
 
 

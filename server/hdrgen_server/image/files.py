@@ -40,9 +40,7 @@ def write_beside(path: str | Path, data: bytes | memoryview) -> None:
         raise StorageError(f"cannot write {target}: it is a folder; give a file name")
     temporary = ""
     try:
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent
-        )
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()

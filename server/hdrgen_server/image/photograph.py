@@ -114,7 +114,10 @@ def _exposure(attributes: Mapping[str, Any]) -> dict[str, float]:
     apex = attributes.get("Exif:ApertureValue")
     if aperture is None and isinstance(apex, int | float) and 0 < apex < 32:
         aperture = 2.0 ** (apex / 2)
-    iso = _positive(attributes.get("Exif:PhotographicSensitivity", attributes.get("Exif:ISOSpeedRatings")))
+    sensitivity = attributes.get("Exif:PhotographicSensitivity", attributes.get("Exif:ISOSpeedRatings"))
+    if isinstance(sensitivity, tuple) and sensitivity:  # a TIFF's comes as a list of one
+        sensitivity = sensitivity[0]
+    iso = _positive(sensitivity)
     found = {"exposure_time": time, "aperture": aperture, "iso": iso}
     return {name: value for name, value in found.items() if value is not None}
 

@@ -41,9 +41,7 @@ BANDS: tuple[tuple[float, tuple[int, int, int]], ...] = (
 )  # fmt: skip
 
 
-def exposure_ladder(
-    frame: Frame, evs: Sequence[float] = LADDER_EVS, tile_width: int = 480, columns: int = 2
-) -> Byte:
+def exposure_ladder(frame: Frame, evs: Sequence[float] = LADDER_EVS, tile_width: int = 480, columns: int = 2) -> Byte:
     """A contact sheet of the frame at several exposures: (H, W, 3) uint8 sRGB, one labelled tile for each EV.
 
     Each tile is the linear frame times 2^EV in Rec.709, area-averaged to at most `tile_width` (never
@@ -116,9 +114,7 @@ def _area_weights(source: int, target: int) -> Float32:
 def _small_rec709(frame: Frame, width: int) -> tuple[Float32, npt.NDArray[np.bool_]]:
     """The frame's rgb in linear Rec.709 at most `width` wide, and which of its pixels hold a NaN or Inf."""
     if frame.colourspace.range != "scene_linear":
-        raise BadInput(
-            f"a preview needs a scene-linear frame, this one is {frame.colourspace.name}; convert it first"
-        )
+        raise BadInput(f"a preview needs a scene-linear frame, this one is {frame.colourspace.name}; convert it first")
     rgb = frame.rgb
     bad: npt.NDArray[np.bool_] = np.logical_not(np.isfinite(rgb).all(axis=2))
     linear = np.where(bad[..., None], np.float32(0.0), rgb)

@@ -37,9 +37,7 @@ def read_raw(path: str | Path) -> Frame:
     try:
         rawpy: Any = importlib.import_module("rawpy")
     except ImportError as error:
-        raise BadInput(
-            f"{file} is a camera raw; install the extra for it: pip install 'nuke-hdrgen[raw]'"
-        ) from error
+        raise BadInput(f"{file} is a camera raw; install the extra for it: pip install 'nuke-hdrgen[raw]'") from error
     try:
         with rawpy.imread(str(file)) as raw:
             codes = raw.postprocess(
@@ -66,15 +64,11 @@ def read_raw(path: str | Path) -> Frame:
         "white_level": white,
         "clip_level": 1.0,
     } | exposure
-    return Frame(
-        pixels, ("R", "G", "B"), LIN_REC709_SCENE, metadata=metadata | {"colourspace_from": "developed"}
-    )
+    return Frame(pixels, ("R", "G", "B"), LIN_REC709_SCENE, metadata=metadata | {"colourspace_from": "developed"})
 
 
 def _exposure(raw: Any) -> dict[str, float]:
-    """Exposure of a raw file under the names that photographs use, where this rawpy exposes it."""
-    other: Any = getattr(raw, "other", None)
-    if other is None:
-        return {}
-    found = {"exposure_time": other.shutter, "aperture": other.aperture, "iso": other.iso_speed}
+    """Exposure of a raw file under the names that photographs use, where the file tells it."""
+    other = raw.other
+    found = {"exposure_time": other.shutter_speed, "aperture": other.aperture, "iso": other.iso_speed}
     return {name: float(value) for name, value in found.items() if value and float(value) > 0}

@@ -57,9 +57,7 @@ def find_sequence(name: str | Path) -> Sequence:
             )
         return Sequence(pattern, frames)
     try:
-        disk = FileSequence.findSequenceOnDisk(
-            _fileseq_name(pattern), strictPadding=True, pad_style=PAD_STYLE_HASH1
-        )
+        disk = FileSequence.findSequenceOnDisk(_fileseq_name(pattern), strictPadding=True, pad_style=PAD_STYLE_HASH1)
     except (FileSeqException, OSError) as error:
         raise BadInput(f"no file matches {pattern}; check the folder and the number of digits") from error
     return Sequence(pattern, tuple(sorted(int(frame) for frame in disk.frameSet() or ())))

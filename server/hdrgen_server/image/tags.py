@@ -18,9 +18,7 @@ from nuke_hdrgen.wire.errors import BadInput
 LIN_REC709_SCENE = Colourspace(
     "lin_rec709_scene", "lin_rec709_scene", (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 )
-SRGB_REC709_SCENE = Colourspace(
-    "srgb_rec709_scene", "srgb_rec709_scene", LIN_REC709_SCENE.chromaticities, "encoded"
-)
+SRGB_REC709_SCENE = Colourspace("srgb_rec709_scene", "srgb_rec709_scene", LIN_REC709_SCENE.chromaticities, "encoded")
 UNTAGGED_IDS = ("", "unknown")
 
 

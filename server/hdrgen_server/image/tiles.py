@@ -56,13 +56,9 @@ def plan_tiles(height: int, width: int, tile: int, overlap: int, multiple: int =
     BadParameter for a size below 1, an overlap that leaves no room, or a tile that is no multiple.
     """
     if min(height, width, multiple) < 1 or overlap < 0 or tile < 0:
-        raise BadParameter(
-            f"cannot tile {width}x{height} with tile {tile}, overlap {overlap}, multiple {multiple}"
-        )
+        raise BadParameter(f"cannot tile {width}x{height} with tile {tile}, overlap {overlap}, multiple {multiple}")
     if tile and (tile % multiple or overlap * 2 > tile):
-        raise BadParameter(
-            f"tile {tile} must be a multiple of {multiple} and at least twice the overlap of {overlap}"
-        )
+        raise BadParameter(f"tile {tile} must be a multiple of {multiple} and at least twice the overlap of {overlap}")
     row_spans, column_spans = _spans(height, tile, overlap), _spans(width, tile, overlap)
     return [
         Tile(rows, columns, _round_up(rows.length, multiple), _round_up(columns.length, multiple))
@@ -110,9 +106,7 @@ def run_tiled(
         part = array_hwc[rows.start : rows.stop, columns.start : columns.stop]
         result = function(pad_to(part, item.padded_height, item.padded_width))
         if result.shape[:2] != (item.padded_height, item.padded_width):
-            raise ValueError(
-                f"a tile of {item.padded_height}x{item.padded_width} came back as {result.shape}"
-            )
+            raise ValueError(f"a tile of {item.padded_height}x{item.padded_width} came back as {result.shape}")
         if output is None:
             output = np.zeros((height, width, result.shape[2]), np.float32)
         weight = rows.weights[:, None, None] * columns.weights[None, :, None]
