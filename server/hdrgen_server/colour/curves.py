@@ -95,9 +95,7 @@ class Curve:
         return float(self.forward(np, np.float64(self.top))), slope_at(self.forward, self.top)
 
 
-def _from_zero(
-    name: str, citation: str, forward: Formula, inverse: Formula, cut: float, **rest: Any
-) -> Curve:
+def _from_zero(name: str, citation: str, forward: Formula, inverse: Formula, cut: float, **rest: Any) -> Curve:
     """An odd curve whose toe is the chord from 0 to `cut`, for powers with an infinite slope at 0."""
     code_cut = float(forward(np, np.float64(cut)))
     return Curve(name, citation, forward, inverse, cut, (code_cut / cut, 0.0), code_cut, odd=True, **rest)

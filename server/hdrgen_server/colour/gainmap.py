@@ -86,9 +86,7 @@ def log2_form(
     finite, or q_max, scale or alpha <= 0.
     """
     if not (math.isfinite(offset) and 0.0 < q_max < math.inf and -60.0 < offset < offset + q_max < 60.0):
-        raise BadParameter(
-            f"the gain map's offset and q_max must stay within 60 stops, got {offset!r}, {q_max!r}"
-        )
+        raise BadParameter(f"the gain map's offset and q_max must stay within 60 stops, got {offset!r}, {q_max!r}")
     cut, slope = 2.0 ** (offset - 4.0), 2.0 ** (4.0 - offset) / (math.log(2.0) * q_max)
     code_cut = -4.0 / q_max
     curve = Curve(

@@ -108,9 +108,7 @@ INTEROP: Mapping[str, InteropSpace] = MappingProxyType(
 def colourspace(interop_id: str, name: str = "") -> Colourspace:
     """The Colourspace of an id. Raises UnknownColourspace for an id that is not in the table."""
     if interop_id not in INTEROP:
-        raise UnknownColourspace(
-            f"no interop id is called {interop_id!r}; known ids: {', '.join(sorted(INTEROP))}"
-        )
+        raise UnknownColourspace(f"no interop id is called {interop_id!r}; known ids: {', '.join(sorted(INTEROP))}")
     return INTEROP[interop_id].colourspace(name)
 
 

@@ -69,9 +69,7 @@ def convert(
         return replace(frame, colourspace=target)
     channels = colour_channels(frame)
     if not np.isfinite(frame.pixels[..., :channels]).all():
-        raise BadInput(
-            f"frame {frame.number} has NaN or Inf; sanitise it before converting to {target.name!r}"
-        )
+        raise BadInput(f"frame {frame.number} has NaN or Inf; sanitise it before converting to {target.name!r}")
     rgb = np.ascontiguousarray(frame.rgb, dtype=np.float32)
     if rgb is frame.pixels or np.shares_memory(rgb, frame.pixels):
         rgb = rgb.copy()
@@ -118,9 +116,7 @@ def _by_tables(rgb: npt.NDArray[np.float32], source: _Meaning, target: _Meaning)
         rows[...] = light if target.transfer is None else target.transfer.encode(light)
 
 
-def _by_config(
-    rgb: npt.NDArray[np.float32], source: _Side, target: _Side, view: ConfigView, white_nits: float
-) -> None:
+def _by_config(rgb: npt.NDArray[np.float32], source: _Side, target: _Side, view: ConfigView, white_nits: float) -> None:
     """In place; a side that the tables know goes through linear AP0, if the config says where that is."""
     bridged = view.config.hasRole(AP0_ROLE)
     if white_nits != WHITE_NITS_DEFAULT and not bridged:

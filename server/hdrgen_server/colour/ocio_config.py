@@ -21,6 +21,8 @@ import PyOpenColorIO
 from nuke_hdrgen.wire.errors import BadInput, UnknownColourspace
 
 OCIO: Any = PyOpenColorIO
+# The second is not a subclass of the first.
+OCIO_ERRORS: tuple[type[Exception], ...] = (OCIO.Exception, OCIO.ExceptionMissingFile)
 
 PINNED_CONFIG = "studio-config-v5.0.0_aces-v2.1_ocio-v2.6"
 AP0_ROLE: str = OCIO.ROLE_INTERCHANGE_SCENE
@@ -47,9 +49,7 @@ class ConfigView:
         return tuple(self.config.getRoleNames())
 
 
-def load_config(
-    name_or_path: str | Path | None = None, environment: Mapping[str, str] | None = None
-) -> ConfigView:
+def load_config(name_or_path: str | Path | None = None, environment: Mapping[str, str] | None = None) -> ConfigView:
     """The config to use: the argument, else $OCIO, else the pinned built-in studio config.
 
     A name is that of a built-in (`studio-config-v5...`, with or without `ocio://`) or a path of an .ocio or
@@ -67,16 +67,11 @@ def load_config(
         return ConfigView(_load(wanted), wanted)
     looks_like_path = os.sep in builtin or builtin.endswith(_FILE_ENDINGS)
     if wanted.startswith(_SCHEME) or not looks_like_path:
-        raise UnknownColourspace(
-            f"there is no built-in OCIO config {builtin!r}; {nearest(builtin, builtins)}"
-        )
+        raise UnknownColourspace(f"there is no built-in OCIO config {builtin!r}; {nearest(builtin, builtins)}")
     folder = Path(wanted).parent
-    beside = (
-        [path.name for path in folder.iterdir() if path.suffix in _FILE_ENDINGS] if folder.is_dir() else []
-    )
+    beside = [path.name for path in folder.iterdir() if path.suffix in _FILE_ENDINGS] if folder.is_dir() else []
     raise UnknownColourspace(
-        f"the OCIO config {wanted} is not a file; set --config or $OCIO to one; "
-        + nearest(Path(wanted).name, beside)
+        f"the OCIO config {wanted} is not a file; set --config or $OCIO to one; " + nearest(Path(wanted).name, beside)
     )
 
 
@@ -99,10 +94,8 @@ def apply(view: ConfigView, rgb: npt.NDArray[np.float32], source: str, target: s
     try:
         processor = view.config.getProcessor(source, target)
         processor.getOptimizedCPUProcessor(OCIO.OPTIMIZATION_LOSSLESS).applyRGB(rgb)
-    except OCIO.Exception as error:
-        raise BadInput(
-            f"{view.source} cannot convert {source!r} to {target!r}: {_first_line(error)}"
-        ) from error
+    except OCIO_ERRORS as error:
+        raise BadInput(f"{view.source} cannot convert {source!r} to {target!r}: {_first_line(error)}") from error
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
@@ -118,10 +111,9 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 def _load(name: str) -> Any:
     try:
         return OCIO.Config.CreateFromFile(name)
-    except OCIO.Exception as error:
+    except OCIO_ERRORS as error:
         raise BadInput(
-            f"the OCIO config {name} cannot be read: {_first_line(error)}; "
-            "repair it or choose another with --config"
+            f"the OCIO config {name} cannot be read: {_first_line(error)}; repair it or choose another with --config"
         ) from error
 
 

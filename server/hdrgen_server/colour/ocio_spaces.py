@@ -14,7 +14,7 @@ import numpy as np
 from hdrgen_server.colour.interop import INTEROP, linear_id_of
 from hdrgen_server.colour.ocio_config import (
     AP0_ROLE,
-    OCIO,
+    OCIO_ERRORS,
     ConfigView,
     apply,
     find_space,
@@ -88,7 +88,7 @@ def _describe(view: ConfigView, space: Any) -> Colourspace:
 def _is_linear(view: ConfigView, space: Any) -> bool:
     try:
         return bool(view.config.isColorSpaceLinear(space.getName(), space.getReferenceSpaceType()))
-    except OCIO.Exception:
+    except OCIO_ERRORS:
         return False
 
 
@@ -105,15 +105,9 @@ def _measured_chromaticities(view: ConfigView, name: str) -> Chromaticities | No
         return None
     xyz = primaries.astype(np.float64) @ rgb_to_xyz("ap0").T
     total = xyz.sum(axis=1)
-    if (
-        not np.isfinite(xyz).all()
-        or (np.abs(total) < 1e-9).any()
-        or abs(float(xyz[3, 1]) - 1.0) > _WHITE_TOLERANCE
-    ):
+    if not np.isfinite(xyz).all() or (np.abs(total) < 1e-9).any() or abs(float(xyz[3, 1]) - 1.0) > _WHITE_TOLERANCE:
         return None
-    red, green, blue, white = (
-        (float(row[0] / t), float(row[1] / t)) for row, t in zip(xyz, total, strict=True)
-    )
+    red, green, blue, white = ((float(row[0] / t), float(row[1] / t)) for row, t in zip(xyz, total, strict=True))
     return (*red, *green, *blue, *white)
 
 

@@ -129,15 +129,11 @@ def _xyz_of(x: float, y: float) -> Matrix:
 def _rgb_to_xyz(chromaticities: Chromaticities) -> Matrix:
     values = np.asarray(chromaticities, dtype=np.float64)
     if values.shape != (8,) or not np.isfinite(values).all() or values[7] <= 0.0:
-        raise BadInput(
-            f"chromaticities must be eight finite numbers with white y above 0, got {chromaticities}"
-        )
+        raise BadInput(f"chromaticities must be eight finite numbers with white y above 0, got {chromaticities}")
     xy = values[:6].reshape(3, 2)
     columns = np.stack([xy[:, 0], xy[:, 1], 1.0 - xy[:, 0] - xy[:, 1]])
     if abs(float(np.linalg.det(columns))) < 1e-9:
-        raise BadInput(
-            f"the primaries {chromaticities[:6]} lie on one line; correct the file's chromaticities"
-        )
+        raise BadInput(f"the primaries {chromaticities[:6]} lie on one line; correct the file's chromaticities")
     scale = np.linalg.solve(columns, _xyz_of(float(values[6]), float(values[7])))
     return columns * scale
 

@@ -67,13 +67,9 @@ def to_sdr(
     encoded or thresholds out of order, BadInput for NaN or Inf, and what `convert` raises.
     """
     if encoding.range != "encoded":
-        raise BadParameter(
-            f"SDR codes need an encoded colourspace such as srgb_rec709_scene, not {encoding.name}"
-        )
+        raise BadParameter(f"SDR codes need an encoded colourspace such as srgb_rec709_scene, not {encoding.name}")
     if not 0.0 <= crushed_code < clipped_code <= 1.0:
-        raise BadParameter(
-            f"thresholds must be 0 <= crushed < clipped <= 1, got {crushed_code} and {clipped_code}"
-        )
+        raise BadParameter(f"thresholds must be 0 <= crushed < clipped <= 1, got {crushed_code} and {clipped_code}")
     sanitise(frame, "refuse")
     encoded = convert(frame, encoding, config)
     pixels = encoded.pixels.copy()
