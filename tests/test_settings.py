@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hdrgen_server.settings import Settings, load_settings, origins, settings_files, unknown_variables
 from nuke_hdrgen.wire.errors import BadParameter
+from nuke_hdrgen.wire.limits import Limits
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +107,15 @@ def test_importing_settings_and_packs_brings_no_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.stderr.strip() == "set()", result.stderr
+
+
+def test_limits_are_the_wires_and_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().limits == Limits()
+    monkeypatch.setenv("HDRGEN_LIMIT_FRAME_BYTES", "4096")
+    assert load_settings().limits == replace(Limits(), frame_bytes=4096)
+
+
+def test_the_digest_follows_what_a_server_must_share() -> None:
+    plain = load_settings()
+    assert plain.digest == load_settings(log_level="debug").digest
+    assert plain.digest != load_settings(device="cpu").digest

@@ -9,8 +9,11 @@ settings file.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import os
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,11 +29,14 @@ from pydantic_settings import (
 )
 
 from nuke_hdrgen.wire.errors import BadParameter
+from nuke_hdrgen.wire.limits import Limits
 
-MIB = 1 << 20
-GIB = 1 << 30
 FILE_NAME = "settings.toml"
 PROJECT_FILE_NAME = "hdrgen.toml"
+
+_WIRE = Limits()
+# What a running server must share with whoever adopts it.
+_SHARED = ("device", "threads", "memory_budget_mib", "data_folder", "packs_folders", "accept_licences")
 
 
 def settings_files() -> tuple[tuple[str, Path], ...]:
@@ -58,22 +64,12 @@ class Settings(BaseSettings):
 
     server: str = Field("", description="Address of the sidecar: a socket path or HOST:PORT; empty finds it.")
     socket: str = Field("", description="Socket path that `hdrgen serve` binds; empty is the runtime folder.")
-    socket_group: str = Field(
-        "", description="Unix group that may connect too, for a service shared on a machine."
-    )
-    device: str = Field(
-        "auto", description="auto, cpu, cuda, cuda:N, or several with commas: one worker each."
-    )
+    socket_group: str = Field("", description="Unix group that may connect too, for a service shared on a machine.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N, or several with commas: one worker each.")
     threads: int = Field(0, ge=0, le=1024, description="Torch threads of a CPU worker; 0 leaves it to torch.")
-    memory_budget_mib: int = Field(
-        0, ge=0, description="Most memory a worker may plan for; 0 is what is free."
-    )
-    pack_idle_s: float = Field(
-        300.0, ge=0, description="A pack unused this long is unloaded from its device."
-    )
-    idle_exit_s: float = Field(
-        900.0, ge=0, description="A shared sidecar without work ends after this; 0 never."
-    )
+    memory_budget_mib: int = Field(0, ge=0, description="Most memory a worker may plan for; 0 is what is free.")
+    pack_idle_s: float = Field(300.0, ge=0, description="A pack unused this long is unloaded from its device.")
+    idle_exit_s: float = Field(900.0, ge=0, description="A shared sidecar without work ends after this; 0 never.")
 
     data_folder: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("hdrgen"),
@@ -96,26 +92,54 @@ class Settings(BaseSettings):
     provenance: Literal["full", "digest", "none"] = Field(
         "full", description="How much of the request a result's header records."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="What the sidecar logs."
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the sidecar logs.")
+
+    limit_header_bytes: int = Field(_WIRE.header_bytes, ge=1, description="Largest JSON header of a message.")
+    limit_header_depth: int = Field(_WIRE.header_depth, ge=1, description="Deepest nesting of a JSON header.")
+    limit_header_keys: int = Field(_WIRE.header_keys, ge=1, description="Most keys of one object in a header.")
+    limit_header_items: int = Field(_WIRE.header_items, ge=1, description="Most items of one list in a header.")
+    limit_header_containers: int = Field(
+        _WIRE.header_containers, ge=1, description="Most objects and lists in a header."
+    )
+    limit_hello_bytes: int = Field(_WIRE.hello_bytes, ge=1, description="Largest first message of a connection.")
+    limit_frame_bytes: int = Field(_WIRE.frame_bytes, ge=1, description="Largest body of one frame message.")
+    limit_flight_bytes: int = Field(_WIRE.flight_bytes, ge=1, description="Bodies held for all jobs together.")
+    limit_connections: int = Field(_WIRE.connections, ge=1, description="Open connections.")
+    limit_session_frames: int = Field(_WIRE.session_frames, ge=1, description="Frames of one session in flight.")
+    limit_queue_jobs: int = Field(
+        _WIRE.queue_jobs, ge=1, description="Jobs waiting; beyond it a client is told to come back."
+    )
+    limit_header_deadline_s: float = Field(
+        _WIRE.header_deadline_s, gt=0, description="Time for a first message, and for the rest of a header."
+    )
+    limit_upload_floor_bytes_s: int = Field(
+        _WIRE.upload_floor_bytes_s, ge=0, description="Slowest upload of a body that is waited for."
+    )
+    limit_upload_grace_s: float = Field(
+        _WIRE.upload_grace_s, ge=0, description="Time before the slowest upload is enforced."
+    )
+    limit_progress_s: float = Field(
+        _WIRE.progress_s, gt=0, description="Longest pause between progress messages of an open job."
+    )
+    limit_silence_s: float = Field(_WIRE.silence_s, gt=0, description="A client gives up on a server silent this long.")
+    limit_beat_s: float = Field(_WIRE.beat_s, gt=0, description="Pause between a worker's signs of life.")
+    limit_worker_silence_s: float = Field(
+        _WIRE.worker_silence_s, gt=0, description="A worker silent this long is hung and is ended."
+    )
+    limit_worker_loading_s: float = Field(
+        _WIRE.worker_loading_s, gt=0, description="The same while it loads or compiles."
     )
 
-    limit_header_bytes: int = Field(MIB, ge=1024, description="Largest JSON header of a message.")
-    limit_hello_bytes: int = Field(64 << 10, ge=1024, description="Largest first message of a connection.")
-    limit_depth: int = Field(8, ge=2, le=64, description="Deepest nesting of a JSON header.")
-    limit_frame_bytes: int = Field(GIB, ge=MIB, description="Largest body of one frame message.")
-    limit_in_flight_bytes: int = Field(8 * GIB, ge=MIB, description="Bodies held for all jobs together.")
-    limit_connections: int = Field(64, ge=1, description="Open connections.")
-    limit_queue: int = Field(64, ge=1, description="Jobs waiting; beyond it a client is told to come back.")
-    limit_session_frames: int = Field(2, ge=1, description="Frames of one session in flight.")
-    hello_deadline_s: float = Field(5.0, gt=0, description="Time for the first message of a connection.")
-    header_deadline_s: float = Field(10.0, gt=0, description="Time for a header once its first byte is here.")
-    upload_floor_bytes_s: int = Field(MIB, ge=0, description="Slowest upload of a body that is waited for.")
-    progress_s: float = Field(
-        2.0, gt=0, description="Longest pause between progress messages of an open job."
-    )
-    worker_silence_s: float = Field(30.0, gt=0, description="A worker silent this long is hung and is ended.")
-    worker_load_silence_s: float = Field(600.0, gt=0, description="The same while it loads or compiles.")
+    @property
+    def limits(self) -> Limits:
+        """The wire's limits, from the `limit_` options."""
+        return Limits(**{f.name: getattr(self, f"limit_{f.name}") for f in fields(Limits)})
+
+    @property
+    def digest(self) -> str:
+        """Names the settings that a client and the server it adopts must share: 12 hex digits."""
+        shared = {name: str(getattr(self, name)) for name in _SHARED}
+        return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
 
     @field_validator("packs_folders", mode="before")
     @classmethod

@@ -215,10 +215,7 @@ def test_the_default_falls_back_to_merge(settings: Settings) -> None:
 
 
 def test_the_licence_gate(folder: Path, settings: Settings) -> None:
-    text = (
-        GOOD.replace("Apache-2.0", "Example-NC-1.0")
-        + 'must_accept = true\nlicence_url = "https://example.org/nc"\n'
-    )
+    text = GOOD.replace("Apache-2.0", "Example-NC-1.0") + 'must_accept = true\nlicence_url = "https://example.org/nc"\n'
     (folder / "pack.toml").write_text(text, encoding="utf-8")
     pack = add(folder, settings)
     with pytest.raises(LicenceNotAccepted, match=r"Example-NC-1\.0.*hdrgen packs accept toy") as caught:

@@ -114,7 +114,7 @@ def read_bracket(
                 sanitise(frame, "refuse")
             except BadInput as error:
                 raise BadInput(
-                    f"{path}: {error.message}, or set HDRGEN_NAN_POLICY=replace to have them replaced and counted"
+                    f"{path}: {error.message}, or let HDRGEN_NAN_POLICY=replace replace and count them"
                 ) from error
         frames.append(frame)
     known = evs or _exif_evs(frames, paths)

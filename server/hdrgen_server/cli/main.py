@@ -68,9 +68,7 @@ app.command("demo")(demo.command)
 
 @app.callback()
 def options(
-    verbose: Annotated[
-        bool, typer.Option(*VERBOSE, help="Show the traceback of a failure; works anywhere.")
-    ] = False,
+    verbose: Annotated[bool, typer.Option(*VERBOSE, help="Show the traceback of a failure; works anywhere.")] = False,
 ) -> None:
     """Scene-linear HDR from brackets, plates and prompts, through a local sidecar."""
     del verbose  # `run` takes it out of the arguments, so that it works after the command's name too
@@ -101,9 +99,7 @@ def run(arguments: list[str]) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 the one broad except of this process: a defect is one line too
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        return _failed(
-            "internal", f"{what}; this is a defect: run again with -v and report it", 5, {}, given, verbose
-        )
+        return _failed("internal", f"{what}; this is a defect: run again with -v and report it", 5, {}, given, verbose)
     return status_code if isinstance(status_code, int) else 0
 
 

@@ -18,9 +18,7 @@ def nuke_folder() -> Path:
     for folder in (package / "nuke", package.parent.parent):
         if all((folder / name).is_file() for name in ("init.py", "menu.py")):
             return folder
-    raise BadInput(
-        f"no init.py and menu.py beside {package}; reinstall nuke-hdrgen from its wheel or checkout"
-    )
+    raise BadInput(f"no init.py and menu.py beside {package}; reinstall nuke-hdrgen from its wheel or checkout")
 
 
 def command(

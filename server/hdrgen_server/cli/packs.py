@@ -17,9 +17,7 @@ from hdrgen_server.settings import Settings, load_settings
 from nuke_hdrgen.wire.errors import BadInput
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
-Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="The pack's name, as `hdrgen packs list` shows it.")
-]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The pack's name, as `hdrgen packs list` shows it.")]
 
 app = typer.Typer(
     help="Weights: list, show, add, verify and accept packs.", no_args_is_help=True, rich_markup_mode=None
@@ -46,9 +44,7 @@ def list_packs(as_json: Json = False) -> None:
         quality = "preview" if pack.preview else "full"
         size = f"{pack.size_bytes / 1e6:.1f} MB" if pack.files else "-"
         what = pack.summary or pack.descriptor.summary
-        rows.append(
-            (pack.name, ", ".join(pack.descriptor.operations), quality, size, pack.licence + accepted, what)
-        )
+        rows.append((pack.name, ", ".join(pack.descriptor.operations), quality, size, pack.licence + accepted, what))
     console.table(rows)
     for problem in registry.problems.values():
         console.note(problem)
@@ -74,9 +70,7 @@ def show(name: Name, as_json: Json = False) -> None:
 
 @app.command()
 def add(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A folder with a pack.toml and its weights.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with a pack.toml and its weights.")],
     link: Annotated[bool, typer.Option("--link", help="Leave the weights where they are.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -94,9 +88,7 @@ def add(
 
 @app.command()
 def verify(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME…]", help="Packs; all of them when none.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Packs; all of them when none.")] = None,
     as_json: Json = False,
 ) -> None:
     """Hash the files of packs and compare them with their manifests."""
@@ -111,9 +103,7 @@ def verify(
         for name, problems in found.items():
             console.answer(f"{name}: {'; '.join(problems) or 'as its manifest says'}")
     if bad:
-        raise BadInput(
-            f"{len(bad)} of the packs' files are not as recorded: {bad[0]}; add the pack again", packs=found
-        )
+        raise BadInput(f"{len(bad)} of the packs' files are not as recorded: {bad[0]}; add the pack again", packs=found)
 
 
 @app.command()

@@ -17,9 +17,7 @@ def parse_stops(text: str) -> tuple[float, ...]:
     try:
         stops = tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise BadParameter(
-            f"--stops {text!r} is no list of numbers; write for example --stops=-4,-2,0,2"
-        ) from error
+        raise BadParameter(f"--stops {text!r} is no list of numbers; write for example --stops=-4,-2,0,2") from error
     if not 1 <= len(stops) <= 16 or not all(math.isfinite(s) and abs(s) <= 30 for s in stops):
         raise BadParameter(f"--stops {text!r} must be 1 to 16 exposures within 30 stops")
     return stops
@@ -28,12 +26,8 @@ def parse_stops(text: str) -> tuple[float, ...]:
 def command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A scene-linear EXR.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.png", help="The picture to write.")],
-    false_colour: Annotated[
-        bool, typer.Option("--false-colour", help="Luminance in stops from mid-grey.")
-    ] = False,
-    stops: Annotated[
-        str, typer.Option(metavar="S1,S2,…", help="Exposures of the sheet, in stops.")
-    ] = "-4,-2,0,2",
+    false_colour: Annotated[bool, typer.Option("--false-colour", help="Luminance in stops from mid-grey.")] = False,
+    stops: Annotated[str, typer.Option(metavar="S1,S2,…", help="Exposures of the sheet, in stops.")] = "-4,-2,0,2",
     as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
 ) -> None:
     """Write a contact sheet of FILE at several exposures: what stopping it down shows."""
