@@ -1,7 +1,7 @@
-"""The codec: a message to bytes, and bytes to a message. No I/O, so one codec serves both sides of every socket.
+"""The codec: a message becomes a prefix and a header, and bytes become a checked message; no I/O.
 
-It owns the prefix, strict JSON and the order of checks (sizes before parsing, parsing before meaning). It must not know
-what the messages are for. Whatever bytes come in, the outcome is a message or a ProtocolError.
+It owns the 20-byte prefix and strict JSON, and checks every size before anything is allocated or parsed. It must not
+know sockets, files or what messages mean.
 """
 
 from __future__ import annotations
@@ -9,152 +9,151 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Tuple, Type
+from typing import Any, Dict, List, Mapping, NoReturn, Tuple, Type, Union, cast
 
-from nuke_hdrgen.wire.errors import InvalidMessage, TooLarge, VersionMismatch
+from nuke_hdrgen.wire.errors import InvalidMessage, TooLarge, Truncated, VersionMismatch
 from nuke_hdrgen.wire.limits import Limits
-from nuke_hdrgen.wire.messages import TYPES, Message, WithBody
+from nuke_hdrgen.wire.messages import TYPES, WIRE, WIRE_MAJOR, WIRE_MINOR, Hello, Message
+from nuke_hdrgen.wire.rules import build, plain
 
 MAGIC = b"HDRG"
-MAJOR, MINOR = 1, 0
-VERSION = f"{MAJOR}.{MINOR}"
-_PREFIX = struct.Struct("<4sBBHIQ")
-PREFIX_BYTES = _PREFIX.size
+PREFIX = struct.Struct("<4sBBHIQ")
+PREFIX_BYTES = PREFIX.size
 DEFAULT_LIMITS = Limits()
-_INTEGER_DIGITS = 19
+
+_INTEGER_CHARACTERS = 20
+_FLOAT_CHARACTERS = 64
+
+Buffer = Union[bytes, bytearray, memoryview]
+Types = Mapping[int, Type[Message]]
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The fixed first 20 bytes of a message."""
+    """The checked first 20 bytes of a message: its class, and how many bytes of header and body follow."""
 
-    type: int
+    kind: Type[Message]
     minor: int
     header_length: int
     body_length: int
 
 
 def encode(message: Message, body_length: int = 0) -> bytes:
-    """Prefix and header of a message; its body, `body_length` bytes, follows on the wire unchanged."""
-    header = json.dumps(message.to_header(), separators=(",", ":"), allow_nan=False).encode("ascii")
-    return _PREFIX.pack(MAGIC, MAJOR, MINOR, message.TYPE, len(header), body_length) + header
+    """Prefix and header of a message; its body of `body_length` bytes is sent after them, as it is.
+
+    Raises InvalidMessage when a field, or the body's length, is not what the peer would accept.
+    """
+    fields = plain(message)
+    build(type(message), fields, message.NAME)
+    problem = message.body_problem(body_length)
+    if problem:
+        raise InvalidMessage(f"{message.NAME}: {problem}")
+    try:
+        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        header = text.encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise InvalidMessage(f"{message.NAME}: a field cannot be written as JSON ({type(error).__name__})") from error
+    return PREFIX.pack(MAGIC, WIRE_MAJOR, WIRE_MINOR, message.TYPE, len(header), body_length) + header
 
 
-def parse_prefix(data: bytes, limits: Limits = DEFAULT_LIMITS, types: Mapping[int, Type[Message]] = TYPES) -> Prefix:
-    """Check the first 20 bytes of a message of one of `types`.
+def parse_prefix(data: Buffer, limits: Limits = DEFAULT_LIMITS, types: Types = TYPES) -> Prefix:
+    """Check a message's first 20 bytes before anything else of it is received.
 
-    Raises InvalidMessage, VersionMismatch or TooLarge; nothing has been allocated yet.
+    `types` are the messages that this connection carries. Raises Truncated, InvalidMessage, VersionMismatch (naming
+    both versions) or TooLarge.
     """
     if len(data) != PREFIX_BYTES:
-        raise InvalidMessage(f"a message prefix has {PREFIX_BYTES} bytes, got {len(data)}")
-    magic, major, minor, kind, header_length, body_length = _PREFIX.unpack(data)
+        raise Truncated(f"a message starts with {PREFIX_BYTES} bytes, got {len(data)}")
+    magic, major, minor, number, header_length, body_length = PREFIX.unpack(data)
     if magic != MAGIC:
-        raise InvalidMessage("this is not an hdrgen message; does the address belong to another program?")
-    if major != MAJOR:
-        raise VersionMismatch(f"the peer speaks wire {major}.{minor}, this side {VERSION}; update the older side")
-    if kind not in types:
-        raise InvalidMessage(f"unknown message type {kind}")
-    if header_length > limits.header_bytes:
-        raise TooLarge(f"a header of {header_length} bytes is over the limit of {limits.header_bytes}")
-    if body_length > limits.body_bytes:
-        raise TooLarge(f"a body of {body_length} bytes is over the limit of {limits.body_bytes}")
-    if body_length and not issubclass(types[kind], WithBody):
-        raise InvalidMessage(f"a {types[kind].NAME} message carries no body, got {body_length} bytes")
+        raise InvalidMessage("the peer does not speak this protocol; check the address")
+    if major != WIRE_MAJOR:
+        raise VersionMismatch(f"the peer speaks wire {major}.{minor}, this side {WIRE}; update the older of the two")
+    kind = types.get(number)
+    if kind is None:
+        raise InvalidMessage(f"unknown message type {number}")
+    longest = limits.hello_bytes - PREFIX_BYTES if kind is Hello else limits.header_bytes
+    if header_length > longest:
+        raise TooLarge(f"{kind.NAME}: a header of {header_length} bytes is over the limit of {longest}")
+    if body_length > limits.frame_bytes:
+        raise TooLarge(f"{kind.NAME}: a body of {body_length} bytes is over the limit of {limits.frame_bytes}")
+    if (body_length > 0) != kind.BODY:
+        raise InvalidMessage(f"{kind.NAME}: a body of {body_length} bytes does not belong here")
     return Prefix(kind, minor, header_length, body_length)
 
 
-def parse_header(
-    prefix: Prefix, data: bytes, limits: Limits = DEFAULT_LIMITS, types: Mapping[int, Type[Message]] = TYPES
-) -> Message:
-    """The message of a header. Raises InvalidMessage."""
+def parse_header(prefix: Prefix, data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Message:
+    """The message that a prefix and its header say. Raises Truncated or InvalidMessage."""
     if len(data) != prefix.header_length:
-        raise InvalidMessage(f"the prefix promised {prefix.header_length} header bytes, got {len(data)}")
-    kind = types[prefix.type]
-    message = kind.from_header(parse_json(data, limits))
-    if isinstance(message, WithBody):
-        message.check_body(prefix.body_length)
+        raise Truncated(f"{prefix.kind.NAME}: a header of {prefix.header_length} bytes ended after {len(data)}")
+    message = build(prefix.kind, parse_json(bytes(data), prefix.kind.NAME, limits), prefix.kind.NAME)
+    problem = message.body_problem(prefix.body_length)
+    if problem:
+        raise InvalidMessage(f"{prefix.kind.NAME}: {problem}")
     return message
 
 
-def parse_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Dict[str, Any]:
-    """A strict JSON object: UTF-8, no NaN or Infinity, no duplicate keys, bounded depth, keys, integers and text."""
-    depth = _depth(data)
-    if depth > limits.json_depth:
-        raise InvalidMessage(f"a header nests {depth} deep, over the limit of {limits.json_depth}")
+def parse_json(data: bytes, where: str, limits: Limits = DEFAULT_LIMITS) -> object:
+    """One JSON value, strictly: bounded in depth, keys, items and digits; no NaN, no Infinity, no duplicate keys.
 
-    def pairs(items: List[Tuple[str, Any]]) -> Dict[str, Any]:
-        if len(items) > limits.json_keys:
-            raise InvalidMessage(f"an object of {len(items)} keys is over the limit of {limits.json_keys}")
-        found = dict(items)
-        if len(found) != len(items):
-            raise InvalidMessage("a header repeats a key")
+    Separators are counted first, so that whatever the bytes are the work stays small. Raises InvalidMessage.
+    """
+    containers = data.count(b"{") + data.count(b"[")
+    items = data.count(b",") + data.count(b":")
+    if containers > limits.header_containers or items > limits.header_items:
+        raise InvalidMessage(f"{where}: the header has too many parts")
+
+    def unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+        found = dict(pairs)
+        if len(pairs) > limits.header_keys:
+            raise InvalidMessage(f"{where}: an object has more than {limits.header_keys} keys")
+        if len(found) != len(pairs):
+            raise InvalidMessage(f"{where}: an object has a key twice")
         return found
 
     try:
         value = json.loads(
-            bytes(data).decode("utf-8"),
-            object_pairs_hook=pairs,
-            parse_constant=_refuse_constant,
-            parse_int=_bounded_integer,
-            parse_float=_finite_float,
+            data.decode("utf-8"),
+            object_pairs_hook=unique,
+            parse_int=_integer,
+            parse_float=_float,
+            parse_constant=_constant,
         )
     except (ValueError, RecursionError) as error:
-        raise InvalidMessage("a header is not valid JSON") from error
-    if not isinstance(value, dict):
-        raise InvalidMessage("a header must be a JSON object")
-    _check_text(value, limits.text_characters)
+        raise InvalidMessage(f"{where}: the header is not JSON that this protocol allows") from error
+    _check_tree(value, where, limits.header_depth)
     return value
 
 
-def _depth(data: bytes) -> int:
-    """The deepest nesting of brackets outside strings, found without recursion."""
-    deepest = depth = 0
-    in_text = escaped = False
-    for byte in data:
-        if in_text:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_text = False
-        elif byte == 0x22:
-            in_text = True
-        elif byte in (0x5B, 0x7B):
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in (0x5D, 0x7D):
-            depth -= 1
-    return deepest
+def _integer(digits: str) -> int:
+    if len(digits) > _INTEGER_CHARACTERS:
+        raise ValueError("an integer is too long")
+    return int(digits)
 
 
-def _refuse_constant(name: str) -> Any:
-    raise InvalidMessage(f"a header holds {name}, which JSON does not allow")
-
-
-def _bounded_integer(text: str) -> int:
-    if len(text) > _INTEGER_DIGITS:
-        raise InvalidMessage("a header holds an integer of more than 64 bits")
-    return int(text)
-
-
-def _finite_float(text: str) -> float:
-    value = float(text)
+def _float(digits: str) -> float:
+    value = float(digits) if len(digits) <= _FLOAT_CHARACTERS else float("inf")
     if value in (float("inf"), float("-inf")):
-        raise InvalidMessage("a header holds a number beyond float64")
+        raise ValueError("a number is too long or too large")
     return value
 
 
-def _check_text(value: Any, longest: int) -> None:
+def _constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _check_tree(value: object, where: str, depth_left: int) -> None:
+    """Refuse what nests too deep and text that no UTF-8 can hold."""
     if isinstance(value, str):
-        if len(value) > longest:
-            raise InvalidMessage(f"a text of {len(value)} characters is over the limit of {longest}")
-        if any("\ud800" <= c <= "\udfff" for c in value):
-            raise InvalidMessage("a header holds a lone surrogate")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check_text(key, longest)
-            _check_text(item, longest)
-    elif isinstance(value, list):
-        for item in value:
-            _check_text(item, longest)
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise InvalidMessage(f"{where}: text holds a lone surrogate")
+    elif isinstance(value, (dict, list)):
+        if depth_left == 0:
+            raise InvalidMessage(f"{where}: the header nests too deep")
+        if isinstance(value, dict):
+            for key, item in cast(Dict[str, object], value).items():
+                _check_tree(key, where, depth_left)
+                _check_tree(item, where, depth_left - 1)
+        else:
+            for item in cast(List[object], value):
+                _check_tree(item, where, depth_left - 1)

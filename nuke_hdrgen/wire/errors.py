@@ -207,4 +207,6 @@ CODES: Dict[str, Type[HDRGenError]] = {cls.code: cls for cls in _tree(HDRGenErro
 
 def from_code(code: str, message: str, details: Dict[str, Any]) -> HDRGenError:
     """The exception for a wire code; a code from a newer peer becomes a plain HDRGenError."""
-    return CODES.get(code, HDRGenError)(message, **details)
+    error = CODES.get(code, HDRGenError)(message)
+    error.details = dict(details)
+    return error

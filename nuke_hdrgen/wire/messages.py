@@ -6,7 +6,7 @@ It owns names, numbers and fields of these messages, as docs/wire.md lists them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, ClassVar, Dict, Mapping, Optional, Tuple, Type, Union
 
 from nuke_hdrgen.wire.errors import HDRGenError, from_code
 from nuke_hdrgen.wire.rules import (
@@ -17,9 +17,9 @@ from nuke_hdrgen.wire.rules import (
     integer,
     mapping,
     matching,
-    number,
     optional,
     prose,
+    real,
     record,
     ruled,
     scalar,
@@ -36,15 +36,15 @@ RAW_ITEM_BYTES: Dict[str, int] = {"f16": 2, "f32": 4}
 PHASES = ("queued", "loading", "compiling", "step", "encoding")
 FORMATS = ("exr", "f16", "f32")
 
-NAME = ruled(text(1, 64))
-NAME_OR_NONE = ruled(optional(text(1, 64)))
-LABEL = ruled(text(0, 256))
-COUNT = ruled(integer(0, 2**31 - 1))
-COUNTS = ruled(mapping(integer()))
-SECONDS = ruled(number(0.0))
-MEBIBYTES = ruled(number(0.0))
-NAMES = ruled(sequence(text(1, 256)))
-WIRE_VERSION = ruled(matching(r"[0-9]{1,3}\.[0-9]{1,3}", 'a version such as "1.0"'))
+A_NAME = ruled(text(1, 64))
+A_NAME_OR_NONE = ruled(optional(text(1, 64)))
+A_LABEL = ruled(text(0, 256))
+A_COUNT = ruled(integer(0, 2**31 - 1))
+A_COUNTS = ruled(mapping(integer()))
+A_SECONDS = ruled(real(0.0))
+A_MEBIBYTES = ruled(real(0.0))
+A_NAMES = ruled(sequence(text(1, 256)))
+A_WIRE_VERSION = ruled(matching(r"[0-9]{1,3}\.[0-9]{1,3}", 'a version such as "1.0"'))
 
 
 class Message(Record):
@@ -66,10 +66,10 @@ class Colourspace(Record):
     `range` is `scene_linear`, `encoded` or `data`. Without an interop id or chromaticities it is refused.
     """
 
-    name: str = field(metadata=LABEL)
+    name: str = field(metadata=A_LABEL)
     interop_id: str = field(default="", metadata=ruled(text(0, 64)))
     chromaticities: Optional[Tuple[float, ...]] = field(
-        default=None, metadata=ruled(optional(sequence(number(-8.0, 8.0), 8, 8)))
+        default=None, metadata=ruled(optional(sequence(real(-8.0, 8.0), 8, 8)))
     )
     range: str = field(default="scene_linear", metadata=ruled(choice("scene_linear", "encoded", "data")))
 
@@ -80,20 +80,20 @@ class Colourspace(Record):
         return ""
 
 
-COLOURSPACE = ruled(record(Colourspace))
+A_COLOURSPACE = ruled(record(Colourspace))
 
 
 @dataclass(frozen=True)
 class PackInfo(Record):
     """One installed pack, as a user chooses it; `operations` names what it can do."""
 
-    name: str = field(metadata=NAME)
-    system: str = field(metadata=NAME)
-    digest: str = field(metadata=LABEL)
-    revision: int = field(metadata=COUNT)
-    operations: Tuple[str, ...] = field(metadata=NAMES)
+    name: str = field(metadata=A_NAME)
+    system: str = field(metadata=A_NAME)
+    digest: str = field(metadata=A_LABEL)
+    revision: int = field(metadata=A_COUNT)
+    operations: Tuple[str, ...] = field(metadata=A_NAMES)
     preview: bool = field(metadata=ruled(boolean))
-    licence: str = field(metadata=LABEL)
+    licence: str = field(metadata=A_LABEL)
     licence_ok: bool = field(metadata=ruled(boolean))
 
 
@@ -101,32 +101,32 @@ class PackInfo(Record):
 class WorkerInfo(Record):
     """One worker: its device, what it is doing, which packs it holds and its memory in MiB."""
 
-    device: str = field(metadata=NAME)
-    state: str = field(metadata=NAME)
-    packs: Tuple[str, ...] = field(default=(), metadata=NAMES)
-    memory_free_mib: float = field(default=0.0, metadata=MEBIBYTES)
-    memory_total_mib: float = field(default=0.0, metadata=MEBIBYTES)
+    device: str = field(metadata=A_NAME)
+    state: str = field(metadata=A_NAME)
+    packs: Tuple[str, ...] = field(default=(), metadata=A_NAMES)
+    memory_free_mib: float = field(default=0.0, metadata=A_MEBIBYTES)
+    memory_total_mib: float = field(default=0.0, metadata=A_MEBIBYTES)
 
 
 @dataclass(frozen=True)
 class QueueInfo(Record):
     """Jobs that wait, and how many may."""
 
-    depth: int = field(metadata=COUNT)
-    limit: int = field(metadata=COUNT)
+    depth: int = field(metadata=A_COUNT)
+    limit: int = field(metadata=A_COUNT)
 
 
 @dataclass(frozen=True)
 class ErrorInfo(Record):
     """One recent failure, for health: how many seconds ago, its code and its line."""
 
-    ago_s: float = field(metadata=SECONDS)
-    code: str = field(metadata=NAME)
+    ago_s: float = field(metadata=A_SECONDS)
+    code: str = field(metadata=A_NAME)
     message: str = field(metadata=ruled(prose(4096)))
 
 
-WORKERS = ruled(sequence(record(WorkerInfo)))
-QUEUE = ruled(record(QueueInfo))
+A_WORKERS = ruled(sequence(record(WorkerInfo)))
+A_QUEUE = ruled(record(QueueInfo))
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,10 @@ class Hello(Message):
     NAME = "hello"
     SECRET = ("token",)
 
-    session: str = field(metadata=NAME)
-    client: str = field(metadata=LABEL)
-    wire: str = field(default=WIRE, metadata=WIRE_VERSION)
-    token: Optional[str] = field(default=None, metadata=NAME_OR_NONE)
+    session: str = field(metadata=A_NAME)
+    client: str = field(metadata=A_LABEL)
+    wire: str = field(default=WIRE, metadata=A_WIRE_VERSION)
+    token: Optional[str] = field(default=None, metadata=A_NAME_OR_NONE)
 
 
 @dataclass(frozen=True)
@@ -153,14 +153,14 @@ class Welcome(Message):
     TYPE = 2
     NAME = "welcome"
 
-    package: str = field(metadata=NAME)
-    pid: int = field(metadata=COUNT)
-    limits: Mapping[str, float] = field(metadata=ruled(mapping(number(0.0))))
-    queue: QueueInfo = field(metadata=QUEUE)
+    package: str = field(metadata=A_NAME)
+    pid: int = field(metadata=A_COUNT)
+    limits: Mapping[str, float] = field(metadata=ruled(mapping(real(0.0))))
+    queue: QueueInfo = field(metadata=A_QUEUE)
     packs: Tuple[PackInfo, ...] = field(default=(), metadata=ruled(sequence(record(PackInfo))))
-    workers: Tuple[WorkerInfo, ...] = field(default=(), metadata=WORKERS)
-    wire: str = field(default=WIRE, metadata=WIRE_VERSION)
-    settings: str = field(default="", metadata=LABEL)
+    workers: Tuple[WorkerInfo, ...] = field(default=(), metadata=A_WORKERS)
+    wire: str = field(default=WIRE, metadata=A_WIRE_VERSION)
+    settings: str = field(default="", metadata=A_LABEL)
 
 
 @dataclass(frozen=True)
@@ -170,23 +170,19 @@ class Open(Message):
     TYPE = 3
     NAME = "open"
 
-    id: str = field(metadata=NAME)
-    operation: str = field(metadata=NAME)
-    frames: int = field(metadata=COUNT)
-    output: Colourspace = field(metadata=COLOURSPACE)
-    pack: Optional[str] = field(default=None, metadata=NAME_OR_NONE)
-    parameters: Mapping[str, Scalar] = field(
-        default_factory=lambda: dict[str, Scalar](), metadata=ruled(mapping(scalar))
-    )
+    id: str = field(metadata=A_NAME)
+    operation: str = field(metadata=A_NAME)
+    frames: int = field(metadata=A_COUNT)
+    output: Colourspace = field(metadata=A_COLOURSPACE)
+    pack: Optional[str] = field(default=None, metadata=A_NAME_OR_NONE)
+    parameters: Mapping[str, Scalar] = field(default_factory=dict[str, Scalar], metadata=ruled(mapping(scalar)))
     seed: int = field(default=0, metadata=ruled(integer()))
     quality: str = field(default="draft", metadata=ruled(choice("draft", "final")))
     encoding: str = field(default="exr", metadata=ruled(choice("exr", "raw")))
-    compression: str = field(default="zip", metadata=NAME)
+    compression: str = field(default="zip", metadata=A_NAME)
     aovs: bool = field(default=False, metadata=ruled(boolean))
     provenance: str = field(default="full", metadata=ruled(choice("full", "digest", "none")))
-    attributes: Mapping[str, Scalar] = field(
-        default_factory=lambda: dict[str, Scalar](), metadata=ruled(mapping(scalar))
-    )
+    attributes: Mapping[str, Scalar] = field(default_factory=dict[str, Scalar], metadata=ruled(mapping(scalar)))
 
 
 @dataclass(frozen=True)
@@ -198,14 +194,14 @@ class Picture(Message):
     `ev` is the exposure relative to the reference frame, in stops.
     """
 
-    id: str = field(metadata=NAME)
-    index: int = field(metadata=COUNT)
+    id: str = field(metadata=A_NAME)
+    index: int = field(metadata=A_COUNT)
     number: int = field(metadata=ruled(integer(-(2**31), 2**31 - 1)))
     format: str = field(metadata=ruled(choice(*FORMATS)))
     shape: Tuple[int, ...] = field(metadata=ruled(sequence(integer(1, 65536), 0, 3)))
-    channels: Tuple[str, ...] = field(metadata=NAMES)
-    colourspace: Colourspace = field(metadata=COLOURSPACE)
-    ev: float = field(default=0.0, metadata=ruled(number(-64.0, 64.0)))
+    channels: Tuple[str, ...] = field(metadata=A_NAMES)
+    colourspace: Colourspace = field(metadata=A_COLOURSPACE)
+    ev: float = field(default=0.0, metadata=ruled(real(-64.0, 64.0)))
 
     def problem(self) -> str:
         """Raw bodies need a whole shape, C of 1, 3 or 4, and a name for every channel."""
@@ -245,7 +241,7 @@ class End(Message):
     TYPE = 5
     NAME = "end"
 
-    id: str = field(metadata=NAME)
+    id: str = field(metadata=A_NAME)
 
 
 @dataclass(frozen=True)
@@ -255,13 +251,13 @@ class Progress(Message):
     TYPE = 6
     NAME = "progress"
 
-    id: str = field(metadata=NAME)
+    id: str = field(metadata=A_NAME)
     phase: str = field(metadata=ruled(choice(*PHASES)))
-    frame: int = field(default=0, metadata=COUNT)
-    done: int = field(default=0, metadata=COUNT)
-    total: int = field(default=0, metadata=COUNT)
-    position: int = field(default=0, metadata=COUNT)
-    eta_s: Optional[float] = field(default=None, metadata=ruled(optional(number(0.0))))
+    frame: int = field(default=0, metadata=A_COUNT)
+    done: int = field(default=0, metadata=A_COUNT)
+    total: int = field(default=0, metadata=A_COUNT)
+    position: int = field(default=0, metadata=A_COUNT)
+    eta_s: Optional[float] = field(default=None, metadata=ruled(optional(real(0.0))))
 
 
 @dataclass(frozen=True)
@@ -272,9 +268,9 @@ class Result(Picture):
     NAME = "result"
     BODY = True
 
-    key: str = field(default="", metadata=LABEL)
+    key: str = field(default="", metadata=A_LABEL)
     sha256: str = field(default="", metadata=ruled(matching("[0-9a-f]{64}", "64 hexadecimal digits")))
-    counts: Mapping[str, int] = field(default_factory=lambda: dict[str, int](), metadata=COUNTS)
+    counts: Mapping[str, int] = field(default_factory=dict[str, int], metadata=A_COUNTS)
     warnings: Tuple[str, ...] = field(default=(), metadata=ruled(sequence(prose(4096), 0, 64)))
 
 
@@ -285,10 +281,10 @@ class Done(Message):
     TYPE = 8
     NAME = "done"
 
-    id: str = field(metadata=NAME)
-    frames: int = field(metadata=COUNT)
-    seconds: float = field(metadata=SECONDS)
-    counts: Mapping[str, int] = field(default_factory=lambda: dict[str, int](), metadata=COUNTS)
+    id: str = field(metadata=A_NAME)
+    frames: int = field(metadata=A_COUNT)
+    seconds: float = field(metadata=A_SECONDS)
+    counts: Mapping[str, int] = field(default_factory=dict[str, int], metadata=A_COUNTS)
 
 
 @dataclass(frozen=True)
@@ -298,10 +294,10 @@ class Error(Message):
     TYPE = 9
     NAME = "error"
 
-    code: str = field(metadata=NAME)
+    code: str = field(metadata=A_NAME)
     message: str = field(metadata=ruled(prose(4096)))
-    details: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any](), metadata=ruled(mapping(anything)))
-    id: Optional[str] = field(default=None, metadata=NAME_OR_NONE)
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any], metadata=ruled(mapping(anything)))
+    id: Optional[str] = field(default=None, metadata=A_NAME_OR_NONE)
 
     @classmethod
     def of(cls, error: HDRGenError, id: Optional[str] = None) -> Error:  # noqa: A002  # the field's name
@@ -320,7 +316,7 @@ class Cancel(Message):
     TYPE = 10
     NAME = "cancel"
 
-    id: str = field(metadata=NAME)
+    id: str = field(metadata=A_NAME)
 
 
 @dataclass(frozen=True)
@@ -341,12 +337,12 @@ class Health(Message):
     live: bool = field(metadata=ruled(boolean))
     ready: bool = field(metadata=ruled(boolean))
     packs_ready: Mapping[str, bool] = field(metadata=ruled(mapping(boolean)))
-    uptime_s: float = field(metadata=SECONDS)
-    queue: QueueInfo = field(metadata=QUEUE)
-    sessions: int = field(metadata=COUNT)
-    workers: Tuple[WorkerInfo, ...] = field(default=(), metadata=WORKERS)
+    uptime_s: float = field(metadata=A_SECONDS)
+    queue: QueueInfo = field(metadata=A_QUEUE)
+    sessions: int = field(metadata=A_COUNT)
+    workers: Tuple[WorkerInfo, ...] = field(default=(), metadata=A_WORKERS)
     recent_errors: Tuple[ErrorInfo, ...] = field(default=(), metadata=ruled(sequence(record(ErrorInfo))))
-    counters: Mapping[str, float] = field(default_factory=lambda: dict[str, float](), metadata=ruled(mapping(number())))
+    counters: Mapping[str, float] = field(default_factory=dict[str, float], metadata=ruled(mapping(real())))
 
 
 @dataclass(frozen=True)
@@ -356,4 +352,10 @@ class Free(Message):
     TYPE = 13
     NAME = "free"
 
-    pack: Optional[str] = field(default=None, metadata=NAME_OR_NONE)
+    pack: Optional[str] = field(default=None, metadata=A_NAME_OR_NONE)
+
+
+MESSAGES: Tuple[Type[Message], ...] = (
+    Hello, Welcome, Open, Frame, End, Progress, Result, Done, Error, Cancel, Status, Health, Free,
+)  # fmt: skip
+TYPES: Mapping[int, Type[Message]] = {kind.TYPE: kind for kind in MESSAGES}

@@ -20,7 +20,7 @@ INTEGER_MAX = 2**63 - 1
 
 
 class Record:
-    """Base of every dataclass whose fields carry a rule; subclasses are frozen and say what must hold between fields."""
+    """Base of every dataclass whose fields carry a rule; subclasses are frozen."""
 
     SECRET: ClassVar[Tuple[str, ...]] = ()
 
@@ -122,7 +122,7 @@ def integer(minimum: int = 0, maximum: int = INTEGER_MAX) -> Rule:
     return rule
 
 
-def number(minimum: float = -inf, maximum: float = inf) -> Rule:
+def real(minimum: float = -inf, maximum: float = inf) -> Rule:
     """A finite number, given back as a float."""
 
     def rule(value: object, where: str) -> float:

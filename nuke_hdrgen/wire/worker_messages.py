@@ -6,16 +6,17 @@ It owns names, numbers and fields of these messages, as docs/wire.md lists them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple, Type
 
 from nuke_hdrgen.wire.messages import (
-    COUNT,
-    COUNTS,
-    LABEL,
-    MEBIBYTES,
-    NAME_OR_NONE,
-    NAMES,
-    SECONDS,
+    A_COUNT,
+    A_COUNTS,
+    A_LABEL,
+    A_MEBIBYTES,
+    A_NAME,
+    A_NAME_OR_NONE,
+    A_NAMES,
+    A_SECONDS,
     Frame,
     Message,
     Open,
@@ -34,8 +35,8 @@ from nuke_hdrgen.wire.rules import (
     text,
 )
 
-SLOT = ruled(matching("[a-z0-9][a-z0-9._-]{0,63}", "a slot's file name without folders"))
-LENGTH = ruled(integer(1, 2**48))
+A_SLOT = ruled(matching("[a-z0-9][a-z0-9._-]{0,63}", "a slot's file name without folders"))
+A_LENGTH = ruled(integer(1, 2**48))
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class WReady(Message):
     TYPE = 64
     NAME = "w_ready"
 
-    device: str = field(metadata=NAME)
-    memory_free_mib: float = field(metadata=MEBIBYTES)
-    memory_total_mib: float = field(metadata=MEBIBYTES)
+    device: str = field(metadata=A_NAME)
+    memory_free_mib: float = field(metadata=A_MEBIBYTES)
+    memory_total_mib: float = field(metadata=A_MEBIBYTES)
     versions: Mapping[str, str] = field(metadata=ruled(mapping(text(0, 256))))
 
 
@@ -59,7 +60,7 @@ class WOpen(Message):
     NAME = "w_open"
 
     open: Open = field(metadata=ruled(record(Open)))
-    pack_digest: str = field(metadata=LABEL)
+    pack_digest: str = field(metadata=A_LABEL)
     rung: int = field(default=0, metadata=ruled(integer(0, 16)))
 
 
@@ -71,8 +72,8 @@ class WFrame(Message):
     NAME = "w_frame"
 
     frame: Frame = field(metadata=ruled(record(Frame)))
-    slot: str = field(metadata=SLOT)
-    length: int = field(metadata=LENGTH)
+    slot: str = field(metadata=A_SLOT)
+    length: int = field(metadata=A_LENGTH)
 
     def problem(self) -> str:
         """The slot must hold what the frame's shape needs."""
@@ -86,7 +87,7 @@ class WEnd(Message):
     TYPE = 67
     NAME = "w_end"
 
-    id: str = field(metadata=NAME)
+    id: str = field(metadata=A_NAME)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class WCancel(Message):
     TYPE = 68
     NAME = "w_cancel"
 
-    id: str = field(metadata=NAME)
+    id: str = field(metadata=A_NAME)
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class WTaken(Message):
     TYPE = 69
     NAME = "w_taken"
 
-    id: str = field(metadata=NAME)
-    index: int = field(metadata=COUNT)
+    id: str = field(metadata=A_NAME)
+    index: int = field(metadata=A_COUNT)
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ class WNeed(Message):
     TYPE = 71
     NAME = "w_need"
 
-    id: str = field(metadata=NAME)
-    length: int = field(metadata=LENGTH)
+    id: str = field(metadata=A_NAME)
+    length: int = field(metadata=A_LENGTH)
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,9 @@ class WSlot(Message):
     TYPE = 72
     NAME = "w_slot"
 
-    id: str = field(metadata=NAME)
-    slot: str = field(metadata=SLOT)
-    length: int = field(metadata=LENGTH)
+    id: str = field(metadata=A_NAME)
+    slot: str = field(metadata=A_SLOT)
+    length: int = field(metadata=A_LENGTH)
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,9 @@ class WResult(Message):
     NAME = "w_result"
 
     result: Result = field(metadata=ruled(record(Result)))
-    slot: str = field(metadata=SLOT)
-    length: int = field(metadata=LENGTH)
-    consumed: int = field(metadata=COUNT)
+    slot: str = field(metadata=A_SLOT)
+    length: int = field(metadata=A_LENGTH)
+    consumed: int = field(metadata=A_COUNT)
 
     def problem(self) -> str:
         """The slot must hold what the result's shape needs."""
@@ -167,9 +168,9 @@ class WDone(Message):
     TYPE = 74
     NAME = "w_done"
 
-    id: str = field(metadata=NAME)
-    seconds: float = field(metadata=SECONDS)
-    counts: Mapping[str, int] = field(default_factory=lambda: dict[str, int](), metadata=COUNTS)
+    id: str = field(metadata=A_NAME)
+    seconds: float = field(metadata=A_SECONDS)
+    counts: Mapping[str, int] = field(default_factory=dict[str, int], metadata=A_COUNTS)
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,10 @@ class WError(Message):
     TYPE = 75
     NAME = "w_error"
 
-    id: str = field(metadata=NAME)
-    code: str = field(metadata=NAME)
+    id: str = field(metadata=A_NAME)
+    code: str = field(metadata=A_NAME)
     message: str = field(metadata=ruled(prose(4096)))
-    details: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any](), metadata=ruled(mapping(anything)))
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any], metadata=ruled(mapping(anything)))
     retry: bool = field(default=False, metadata=ruled(boolean))
 
 
@@ -193,9 +194,9 @@ class WBeat(Message):
     TYPE = 76
     NAME = "w_beat"
 
-    phase: str = field(metadata=NAME)
-    memory_free_mib: float = field(metadata=MEBIBYTES)
-    packs: Tuple[str, ...] = field(default=(), metadata=NAMES)
+    phase: str = field(metadata=A_NAME)
+    memory_free_mib: float = field(metadata=A_MEBIBYTES)
+    packs: Tuple[str, ...] = field(default=(), metadata=A_NAMES)
 
 
 @dataclass(frozen=True)
@@ -205,4 +206,10 @@ class WFree(Message):
     TYPE = 77
     NAME = "w_free"
 
-    pack: Optional[str] = field(default=None, metadata=NAME_OR_NONE)
+    pack: Optional[str] = field(default=None, metadata=A_NAME_OR_NONE)
+
+
+WORKER_MESSAGES: Tuple[Type[Message], ...] = (
+    WReady, WOpen, WFrame, WEnd, WCancel, WTaken, WProgress, WNeed, WSlot, WResult, WDone, WError, WBeat, WFree,
+)  # fmt: skip
+WORKER_TYPES: Mapping[int, Type[Message]] = {kind.TYPE: kind for kind in WORKER_MESSAGES}
