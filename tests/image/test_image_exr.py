@@ -316,13 +316,14 @@ def test_a_header_that_promises_terabytes_is_refused_without_decoding() -> None:
         read_exr(bytes(data))
 
 
-def test_every_truncation_is_bad_input_and_names_the_file() -> None:
+def test_every_truncation_is_bad_input_and_names_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     frame = Frame(half_pixels(9, 7, 4), ("R", "G", "B", "A"), ACESCG, layers={"id": np.ones((9, 7), np.uint32)})
     data = encode_exr(frame, "zip", attributes={"hdrgen/key": "k"})
     for cut in range(len(data)):
         with pytest.raises(BadInput, match="plate 7") as caught:
             read_exr(data[:cut], name="plate 7")
         assert "\n" not in caught.value.message
+    assert capsys.readouterr().out == ""
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,7 +1,8 @@
 """Turns colour that was multiplied by alpha (as EXR files hold it) into straight colour (as frames hold it)
 and back.
 
-It owns the rule for pixels without alpha. It must not know files or colourspaces.
+It owns the rule for pixels without alpha; where alpha is 1 or 0 throughout, the array itself comes back. It
+must not know files or colourspaces.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ def _scaled(pixels_hwc: Float32, alpha_index: int, *, divide: bool) -> Float32:
     alpha = pixels_hwc[..., alpha_index]
     covered = np.abs(alpha) >= ALPHA_FLOOR  # False for NaN
     partial = covered & (alpha != 1.0)
-    result = pixels_hwc.copy()
     if not partial.any():
-        return result
+        return pixels_hwc
+    result = pixels_hwc.copy()
     factor = np.where(partial, alpha, np.float32(1.0))
     for index in range(result.shape[2]):
         if index != alpha_index:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def read_exr(
         plans = plan_parts([part.header for part in _open(source, header_only=True)], limits or Limits(), label)
         parts = _open(source, header_only=False)
         if len(parts) != len(plans):
-            raise BadInput(f"{label} changed while it was read; try again")
+            raise BadInput(f"{label} is truncated or damaged; export it again")
         read = [(plan, _planes(plan, part, label)) for plan, part in zip(plans, parts, strict=True)]
     return [_frame(plan, view, planes, default) for plan, planes in read for view in plan.views]
 
@@ -176,7 +176,8 @@ def _open(source: Source, *, header_only: bool) -> list[Any]:
     """The parts of a file; errors are OpenEXR's own, but for a path that cannot be opened."""
     in_memory = isinstance(source, bytes | bytearray | memoryview)
     stream: Any = io.BytesIO(source) if in_memory else str(readable_file(source))
-    return list(OpenEXR.File(stream, separate_channels=True, header_only=header_only).parts)
+    with redirect_stdout(io.StringIO()):  # OpenEXR prints a warning there for every part that it drops
+        return list(OpenEXR.File(stream, separate_channels=True, header_only=header_only).parts)
 
 
 @contextmanager

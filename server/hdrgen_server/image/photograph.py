@@ -18,7 +18,7 @@ import OpenImageIO
 
 from hdrgen_server.contracts.frame import Colourspace, Frame
 from hdrgen_server.image.files import readable_file
-from hdrgen_server.image.tags import SRGB_REC709_SCENE, UNTAGGED_IDS, id_chromaticities, id_range
+from hdrgen_server.image.tags import SRGB_REC709_SCENE, UNTAGGED_IDS, of_interop_id
 from nuke_hdrgen.wire.errors import BadInput, TooLarge
 
 MAX_SIDE = 32768
@@ -132,8 +132,7 @@ def _colourspace(attributes: Mapping[str, Any], default: Colourspace) -> tuple[C
         interop_id, source = str(attributes.get("oiio:ColorSpace", "")), "file"
     if interop_id in UNTAGGED_IDS or interop_id == default.interop_id:
         return default, source
-    chromaticities = id_chromaticities(interop_id)
-    return Colourspace(interop_id, interop_id, chromaticities, id_range(interop_id)), source
+    return of_interop_id(interop_id), source
 
 
 def _channels(names: tuple[str, ...], alpha: int, file: Path) -> tuple[tuple[str, ...], list[int]]:

@@ -8,11 +8,13 @@ textures and renders"; OpenEXR standard attribute since 3.4.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import OpenEXR
 
-from hdrgen_server.contracts.frame import Chromaticities, Colourspace, Range
+from hdrgen_server.colour.interop import INTEROP
+from hdrgen_server.contracts.frame import Chromaticities, Colourspace
 from nuke_hdrgen.wire.errors import BadInput
 
 LIN_REC709_SCENE = Colourspace(
@@ -22,20 +24,12 @@ SRGB_REC709_SCENE = Colourspace("srgb_rec709_scene", "srgb_rec709_scene", LIN_RE
 UNTAGGED_IDS = ("", "unknown")
 
 
-def id_chromaticities(interop_id: str) -> Chromaticities | None:
-    """The xy of red, green, blue and white that OpenEXR knows for a linear interop id, rounded to 5 digits;
-    else None.
-    """
-    known: Any = OpenEXR.colorInteropIDToChromaticities(interop_id)
-    return None if known is None else _rounded(known)
-
-
-def id_range(interop_id: str) -> Range:
-    """What values of this interop id mean: `lin_…` is scene-linear, `data` is data, the rest is encoded."""
-    bare = interop_id.rsplit(":", 1)[-1]
-    if bare == "data":
-        return "data"
-    return "scene_linear" if bare.startswith("lin_") else "encoded"
+def of_interop_id(interop_id: str) -> Colourspace:
+    """The colourspace of an interop id; of an unknown one only the range is told: `lin_…` is scene-linear."""
+    if interop_id in INTEROP:
+        return INTEROP[interop_id].colourspace()
+    linear = interop_id.rsplit(":", 1)[-1].startswith("lin_")
+    return Colourspace(interop_id, interop_id, None, "scene_linear" if linear else "encoded")
 
 
 def read_tag(header: Mapping[str, Any], default: Colourspace) -> tuple[Colourspace, str]:
@@ -43,9 +37,8 @@ def read_tag(header: Mapping[str, Any], default: Colourspace) -> tuple[Colourspa
     interop_id = header.get("colorInteropID")
     stated = _stated_chromaticities(header)
     if isinstance(interop_id, str) and interop_id not in UNTAGGED_IDS:
-        return Colourspace(
-            interop_id, interop_id, id_chromaticities(interop_id) or stated, id_range(interop_id)
-        ), "colorInteropID"
+        tagged = of_interop_id(interop_id)
+        return replace(tagged, chromaticities=tagged.chromaticities or stated), "colorInteropID"
     if stated is not None:
         found = str(OpenEXR.chromaticitiesToColorInteropID(stated) or "")
         return Colourspace(found or "chromaticities", found, stated, "scene_linear"), "chromaticities"
@@ -61,9 +54,7 @@ def write_tag(colourspace: Colourspace) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     if colourspace.interop_id:
         attributes["colorInteropID"] = colourspace.interop_id
-    chromaticities = colourspace.chromaticities or (
-        id_chromaticities(colourspace.interop_id) if colourspace.interop_id else None
-    )
+    chromaticities = colourspace.chromaticities or of_interop_id(colourspace.interop_id).chromaticities
     if chromaticities is not None and colourspace.range != "data":
         attributes["chromaticities"] = tuple(float(value) for value in chromaticities)
     warnings = OpenEXR.checkColorMetadata(attributes)
