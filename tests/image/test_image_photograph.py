@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from tiff_files import EXPOSURE, tiff
 
 from hdrgen_server.contracts.frame import Colourspace, Frame
 from hdrgen_server.image.exr import read_exr_frame, write_exr
-from hdrgen_server.image.photograph import exposure_ev, read_photograph
+from hdrgen_server.image.photograph import MAX_SIDE, exposure_ev, read_photograph
 from hdrgen_server.image.reading import read_frame
 from hdrgen_server.image.tags import LIN_REC709_SCENE
-from nuke_hdrgen.wire.errors import BadInput
+from nuke_hdrgen.wire.errors import BadInput, TooLarge
 
 
 def codes(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> np.ndarray:
@@ -141,6 +142,35 @@ def test_an_icc_profile_names_the_colourspace_or_is_noted(tmp_path: Path) -> Non
     frame = read_photograph(tmp_path / "o.png")
     assert frame.colourspace.interop_id == "srgb_rec709_scene"
     assert "house profile" in frame.metadata["colourspace_from"]
+
+
+def test_a_png_that_says_p3_is_believed(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(codes((4, 4, 3), np.uint8)).save(path)
+    data = path.read_bytes()
+    chunk = b"cICP" + bytes([12, 13, 0, 1])  # P3-D65 primaries, sRGB transfer, RGB, full range: ITU-T H.273
+    chunk = len(chunk[4:]).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    path.write_bytes(data[:33] + chunk + data[33:])
+    frame = read_photograph(path)
+    assert frame.colourspace.range == "encoded"
+    assert "p3d65" in frame.colourspace.interop_id
+
+
+def test_shutter_and_aperture_in_apex_stand_in(tmp_path: Path) -> None:
+    data = Image.Exif()
+    data[0x0112] = 1
+    directory = data.get_ifd(0x8769)
+    directory[0x9201] = TiffImagePlugin.IFDRational(5, 1)
+    directory[0x9202] = TiffImagePlugin.IFDRational(4, 1)
+    directory[0x8827] = 100
+    Image.fromarray(codes((8, 8, 3), np.uint8)).save(tmp_path / "a.jpg", exif=data)
+    assert exposure_ev(read_photograph(tmp_path / "a.jpg")) == pytest.approx(-5 - 4, abs=1e-4)
+
+
+def test_sides_over_the_limit_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", np.zeros((1, MAX_SIDE + 1, 1), np.uint8))
+    with pytest.raises(TooLarge, match="on a side"):
+        read_photograph(path)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
