@@ -8,12 +8,15 @@ with a truncated L1 distance in the place of his bitmaps.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
+Window = tuple[slice, slice]
+Codes = Callable[[Window], Array]
 
 COARSEST = 24
 MAX_SIDE = 1024
@@ -31,54 +34,62 @@ class Shift:
     columns: int = 0
 
 
-def estimate_shift(
-    reference_codes_hwc: Array, reference_ev: float, codes_hwc: Array, ev: float, *, reach: float = 0.15
-) -> Shift:
-    """The whole-pixel shift of an exposure against the reference, at most `reach` of the shorter side.
+def estimate_shift(reference: Codes, other: Codes, ev: float, size: tuple[int, int], *, reach: float = 0.15) -> Shift:
+    """The whole-pixel shift of an exposure, `ev` stops from the reference, at most `reach` of the shorter side.
 
-    Takes codes in [0, 1], (H, W, 3). Returns no shift unless one explains the overlap clearly better than none.
+    Both are functions from a window (two slices) to codes in [0, 1], (h, w, 3), of frames of `size` (H, W), so that a
+    large frame is never copied whole. Returns no shift unless one explains the overlap clearly better than none.
     """
-    reduce = 1 << max(0, int(np.ceil(np.log2(max(codes_hwc.shape[:2]) / MAX_SIDE))))
-    levels = [(_signal(reference_codes_hwc, reference_ev, reduce), _signal(codes_hwc, ev, reduce))]
+    height, width = size
+    step = 1 << max(0, int(np.ceil(np.log2(max(size) / MAX_SIDE))))
+    everywhere = (slice(0, height, step), slice(0, width, step))
+    levels = [(_signal(reference(everywhere), 0.0), _signal(other(everywhere), ev))]
     while min(levels[-1][0].shape) >= 2 * COARSEST:
         levels.append((_half(levels[-1][0]), _half(levels[-1][1])))
-    radius = max(2, int(np.ceil(reach * min(levels[-1][0].shape))))
-    rows = columns = 0
+    shift = Shift()
     for index, (a, b) in enumerate(reversed(levels)):
-        rows, columns = 2 * rows * (index > 0), 2 * columns * (index > 0)
-        span = radius if index == 0 else 1
-        costs = {
-            (rows + i, columns + j): _cost(a, b, rows + i, columns + j)
-            for i in range(-span, span + 1)
-            for j in range(-span, span + 1)
-        }
-        rows, columns = min(costs, key=lambda d, c=costs: (c[d], abs(d[0]) + abs(d[1])))
+        radius = 1 if index else max(2, int(np.ceil(reach * min(a.shape))))
+        shift = _best(a, b, Shift(2 * shift.rows, 2 * shift.columns), radius)
     finest = levels[0]
-    if _cost(*finest, rows, columns) > (1 - MINIMUM_GAIN) * _cost(*finest, 0, 0):
+    if _cost(*finest, shift) > (1 - MINIMUM_GAIN) * _cost(*finest, Shift()):
         return Shift()
-    return _refined(
-        reference_codes_hwc, reference_ev, codes_hwc, ev, Shift(rows * reduce, columns * reduce), reduce
-    )
+    if step == 1:
+        return shift
+    centre = tuple(slice(max(0, (n - MAX_SIDE) // 2), max(0, (n - MAX_SIDE) // 2) + MAX_SIDE) for n in size)
+    window = (centre[0], centre[1])
+    full = _signal(reference(window), 0.0), _signal(other(window), ev)
+    return _best(*full, Shift(shift.rows * step, shift.columns * step), step)
 
 
-def apply_shift(pixels_hwc: Array, shift: Shift) -> tuple[Array, Array]:
-    """Move content back over the reference; returns (H, W, C) with edges repeated, and (H, W, 1) of 1 where it is real."""
+def shifted_window(pixels_hwc: Array, shift: Shift, window: Window) -> tuple[Array, Array]:
+    """Content moved back over the reference, in one window of it.
+
+    Returns (h, w, C) with the frame's edges repeated, and (h, w, 1) that is 1 where the pixels are real.
+    """
     height, width = pixels_hwc.shape[:2]
-    y = np.arange(height) + shift.rows
-    x = np.arange(width) + shift.columns
-    moved = pixels_hwc[np.clip(y, 0, height - 1)][:, np.clip(x, 0, width - 1)]
+    y = np.arange(window[0].start, window[0].stop) + shift.rows
+    x = np.arange(window[1].start, window[1].stop) + shift.columns
+    moved = pixels_hwc[np.clip(y, 0, height - 1)[:, None], np.clip(x, 0, width - 1)[None]]
     real = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None]
     return moved, real[..., None].astype(np.float32)
 
 
-def _signal(codes_hwc: Array, ev: float, reduce: int) -> Array:
+def _best(a: Array, b: Array, start: Shift, radius: int) -> Shift:
+    """The cheapest shift within a radius of a start, the smaller one of equals; the start where nothing overlaps."""
+    costs = {
+        (start.rows + i, start.columns + j): _cost(a, b, Shift(start.rows + i, start.columns + j))
+        for i in range(-radius, radius + 1)
+        for j in range(-radius, radius + 1)
+    }
+    best = min(costs, key=lambda d: (costs[d], abs(d[0]) + abs(d[1])))
+    return Shift(*best) if np.isfinite(costs[best]) else start
+
+
+def _signal(codes_hwc: Array, ev: float) -> Array:
     """Log2 luminance at the reference's exposure, NaN where the codes say nothing."""
     usable = (codes_hwc.max(axis=2) < HIGH) & (codes_hwc.max(axis=2) > LOW)
     luminance = (np.maximum(codes_hwc, 1 / 512) ** 2.2) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    signal = np.where(usable, np.log2(luminance) - ev, np.nan).astype(np.float32)
-    for _ in range(reduce.bit_length() - 1):
-        signal = _half(signal)
-    return signal
+    return np.where(usable, np.log2(luminance) - ev, np.nan).astype(np.float32)
 
 
 def _half(signal: Array) -> Array:
@@ -88,8 +99,9 @@ def _half(signal: Array) -> Array:
     return (s[::2, ::2] + s[1::2, ::2] + s[::2, 1::2] + s[1::2, 1::2]) / 4
 
 
-def _cost(a: Array, b: Array, rows: int, columns: int) -> float:
+def _cost(a: Array, b: Array, shift: Shift) -> float:
     """Mean truncated difference in stops, free of a common offset; infinite where too little overlaps."""
+    rows, columns = shift.rows, shift.columns
     height, width = a.shape
     if abs(rows) >= height or abs(columns) >= width:
         return np.inf
@@ -101,23 +113,3 @@ def _cost(a: Array, b: Array, rows: int, columns: int) -> float:
         return np.inf
     difference -= np.median(difference)
     return float(np.minimum(np.abs(difference), TRUNCATE_STOPS).mean())
-
-
-def _refined(
-    reference_codes_hwc: Array, reference_ev: float, codes_hwc: Array, ev: float, shift: Shift, reduce: int
-) -> Shift:
-    """Search around an estimate from a reduced image at full size, on the central part where it is large."""
-    if reduce == 1:
-        return shift
-    height, width = codes_hwc.shape[:2]
-    side = MAX_SIDE
-    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
-    cut = (slice(top, top + side), slice(left, left + side))
-    a, b = _signal(reference_codes_hwc[cut], reference_ev, 1), _signal(codes_hwc[cut], ev, 1)
-    costs = {
-        (shift.rows + i, shift.columns + j): _cost(a, b, shift.rows + i, shift.columns + j)
-        for i in range(-reduce, reduce + 1)
-        for j in range(-reduce, reduce + 1)
-    }
-    best = min(costs, key=lambda d: (costs[d], abs(d[0]) + abs(d[1])))
-    return Shift(*best) if np.isfinite(costs[best]) else shift

@@ -24,7 +24,7 @@ class Weights:
     gain: float = 1.0
     tone: float = 1.0
     stops: float = 0.05
-    mask: float = 0.05
+    mask: float = 0.01
 
 
 def degradation_mask(truth: Tensor, estimate: Tensor) -> Tensor:
@@ -49,9 +49,7 @@ def regression_loss(
             mu_law(estimate / peak, 5000), mu_law(torch.minimum(truth / peak, torch.ones_like(truth)), 5000)
         ),
         "stops": F.l1_loss(log2_floor(estimate), log2_floor(truth)),
-        "mask": F.binary_cross_entropy_with_logits(
-            regression.mask_logits, degradation_mask(truth, estimate.detach())
-        ),
+        "mask": F.binary_cross_entropy_with_logits(regression.mask_logits, degradation_mask(truth, estimate.detach())),
     }
     total = sum((getattr(weights, name) * term for name, term in terms.items()), torch.zeros(()))
     return total, {name: float(term.detach()) for name, term in terms.items()}

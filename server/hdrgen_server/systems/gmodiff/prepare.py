@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hdrgen_server.systems.gmodiff.align import Shift, apply_shift, estimate_shift
+from hdrgen_server.systems.gmodiff.align import Shift, Window, estimate_shift, shifted_window
 from hdrgen_server.systems.gmodiff.candidates import Bracket
 from hdrgen_server.systems.gmodiff.response import Response, estimate_response
 
 Array = npt.NDArray[np.float32]
+RESPONSE_SAMPLES = 1500
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,37 +28,92 @@ class Prepared:
     scene_linear_nhwc: Array
     evs: tuple[float, ...]
     valid_nhw1: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """One exposure as it came: (H, W, 3) codes in [0, 1], or linear values that clip at `clip_level`."""
+
+    pixels_hwc: Array
+    ev: float
+    linear: bool = False
+    clip_level: float = 1.0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.pixels_hwc.shape[0], self.pixels_hwc.shape[1]
+
+    def codes(self, window: Window) -> Array:
+        """A window of the exposure as camera codes in [0, 1]."""
+        return self.camera_codes(self.pixels_hwc[window])
+
+    def camera_codes(self, pixels_hwc: Array) -> Array:
+        """Pixels of this exposure as codes: linear ones over the clip level get the sRGB curve."""
+        if not self.linear:
+            return pixels_hwc
+        return srgb_codes(np.clip(pixels_hwc / np.float32(self.clip_level), 0, 1))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a bracket is brought together: the order (reference first), EVs against it, shifts and the camera curve."""
+
+    order: tuple[int, ...]
+    evs: tuple[float, ...]
     shifts: tuple[Shift, ...]
     response: Response
 
 
-def prepare(
-    codes: Sequence[Array],
-    evs: Sequence[float],
-    reference: int,
-    *,
-    align: bool = True,
-    response: Response | None = None,
-) -> Prepared:
-    """Align every exposure to the reference, find the camera curve unless it is given, and linearise.
+def plan_bracket(exposures: Sequence[Exposure], reference: int, *, align: bool = True) -> Plan:
+    """Find shifts and the camera curve; looks at thinned copies where the frames are large."""
+    order = (reference, *(i for i in range(len(exposures)) if i != reference))
+    evs = tuple(exposures[i].ev - exposures[reference].ev for i in order)
+    base = exposures[reference]
+    shifts = [Shift()]
+    for i, ev in zip(order[1:], evs[1:], strict=True):
+        shifts.append(estimate_shift(base.codes, exposures[i].codes, ev, base.size) if align else Shift())
+    if base.linear:
+        return Plan(order, evs, tuple(shifts), Response())
+    grid = _grid(base.size, shifts)
+    samples = [
+        exposures[i].pixels_hwc[grid[0] + s.rows, grid[1] + s.columns] for i, s in zip(order, shifts, strict=True)
+    ]
+    return Plan(order, evs, tuple(shifts), estimate_response(samples, evs))
 
-    Takes codes in [0, 1], (H, W, 3) each; EVs in any offset. `response` None means: estimate it.
-    """
-    order = [reference, *(i for i in range(len(codes)) if i != reference)]
-    relative = tuple(float(evs[i]) - float(evs[reference]) for i in order)
-    base = codes[reference]
-    shifts = tuple(
-        estimate_shift(base, 0.0, codes[i], ev) if align and i != reference else Shift()
-        for i, ev in zip(order, relative, strict=True)
-    )
-    moved = [apply_shift(codes[i], shift) for i, shift in zip(order, shifts, strict=True)]
-    curve = response if response is not None else estimate_response([pixels for pixels, _ in moved], relative)
-    linear = [curve.linearise(pixels) for pixels, _ in moved]
-    exposed = [x * np.float32(2.0**-ev) for x, ev in zip(linear, relative, strict=True)]
-    recoded = [pixels for pixels, _ in moved] if curve == Response() else [srgb_codes(x) for x in linear]
-    return Prepared(
-        np.stack(recoded), np.stack(exposed), relative, np.stack([v for _, v in moved]), shifts, curve
-    )
+
+def _grid(size: tuple[int, int], shifts: Sequence[Shift]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Row and column indices of a thin grid of pixels that every exposure sees."""
+    step = max(1, int(np.sqrt(size[0] * size[1] / RESPONSE_SAMPLES)))
+    ends = ([s.rows for s in shifts], [s.columns for s in shifts])
+    axes = [
+        np.arange(max(0, -min(moves)) + step // 2, length - max(0, *moves), step)
+        for length, moves in zip(size, ends, strict=True)
+    ]
+    rows, columns = np.meshgrid(axes[0], axes[1], indexing="ij")
+    return rows.ravel(), columns.ravel()
+
+
+def prepare_window(exposures: Sequence[Exposure], plan: Plan, window: Window) -> Prepared:
+    """Align and linearise one window of a bracket; only that window is copied."""
+    codes: list[Array] = []
+    linear: list[Array] = []
+    valid: list[Array] = []
+    for index, ev, shift in zip(plan.order, plan.evs, plan.shifts, strict=True):
+        moved, real = shifted_window(exposures[index].pixels_hwc, shift, window)
+        camera = exposures[index].camera_codes(moved)
+        light = plan.response.linearise(camera)
+        codes.append(camera if plan.response == Response() else srgb_codes(light))
+        linear.append(light * np.float32(2.0**-ev))
+        valid.append(real)
+    return Prepared(np.stack(codes), np.stack(linear), plan.evs, np.stack(valid))
+
+
+def prepare(codes: Sequence[Array], evs: Sequence[float], reference: int) -> Prepared:
+    """Plan and prepare a whole small bracket of camera codes, (H, W, 3) each."""
+    exposures = [Exposure(pixels, float(ev)) for pixels, ev in zip(codes, evs, strict=True)]
+    height, width = codes[0].shape[:2]
+    return prepare_window(exposures, plan_bracket(exposures, reference), (slice(0, height), slice(0, width)))
 
 
 def srgb_codes(scene_linear: Array) -> Array:

@@ -20,7 +20,8 @@ from hdrgen_server.systems.gmodiff.config import RegressorConfig
 
 ALPHA = 1 / 64
 MU = 100.0
-MERGE_BIAS = 4.0
+MERGE_BIAS = 1.5
+DISAGREEMENT_STOPS = 4.0
 
 
 def mu_law(x: Tensor, mu: float = MU) -> Tensor:
@@ -84,9 +85,7 @@ class Backbone(nn.Module):
         )
         self.middle = stage(widths[-1], config.middle, channel_attention=attention)
         self.ups = nn.ModuleList(
-            nn.Sequential(
-                Pointwise(widths[i + 1], widths[i] * stride**2, bias=False), nn.PixelShuffle(stride)
-            )
+            nn.Sequential(Pointwise(widths[i + 1], widths[i] * stride**2, bias=False), nn.PixelShuffle(stride))
             for i, stride in reversed(list(enumerate(config.strides)))
         )
         self.decoders = nn.ModuleList(
@@ -203,16 +202,14 @@ class SetHead(nn.Module):
         self.exposure = nn.Sequential(nn.Linear(3, width), nn.ReLU(inplace=True), nn.Linear(width, 2 * width))
         self.merge_intro = nn.Conv2d(6, width, 3, padding=1)
         self.attention = nn.Sequential(
-            Pointwise(2 * width, width),
+            Pointwise(2 * width + 3, width),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(width, width, 3, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
             Pointwise(width, 2 * width),
         )
         self.fuse = Pointwise(4 * width, width)
-        self.choose = nn.Sequential(
-            Pointwise(2 * width, width), nn.LeakyReLU(0.2, inplace=True), Pointwise(width, 3)
-        )
+        self.choose = nn.Sequential(Pointwise(2 * width, width), nn.LeakyReLU(0.2, inplace=True), Pointwise(width, 3))
         self.correct = nn.Conv2d(width, 6, 3, padding=1)
         for layer in (self.choose[-1], self.correct):
             nn.init.zeros_(layer.weight)
@@ -225,8 +222,10 @@ class SetHead(nn.Module):
         frames = [self._frame(bracket, i, modulation[:, i]) for i in range(bracket.ev.shape[1])]
         seen: list[Tensor] = []
         scores: list[Tensor] = []
+        stops = [log2_floor(bracket.scene_linear[:, i]) for i in range(len(frames))]
         for i, frame in enumerate(frames):
-            gate, score = self.attention(torch.cat([frame, frames[0]], dim=1)).chunk(2, dim=1)
+            against = (stops[i] - stops[0]).clamp(-DISAGREEMENT_STOPS, DISAGREEMENT_STOPS) / DISAGREEMENT_STOPS
+            gate, score = self.attention(torch.cat([frame, frames[0], _last(against)], dim=1)).chunk(2, dim=1)
             seen.append(frame * torch.sigmoid(gate) * bracket.valid[:, i])
             scores.append(torch.exp(8 * torch.tanh(score / 8)) * bracket.valid[:, i])
         pooled = sum_of(score * frame for score, frame in zip(scores, seen, strict=True)) / sum_of(scores)
@@ -242,13 +241,9 @@ class SetHead(nn.Module):
         x = torch.cat([mu_law(bracket.scene_linear[:, index]), bracket.codes[:, index]], dim=1)
         return self.intro(_last(x)) * (1 + gain) + bias
 
-    def scene_linear(
-        self, decoded: Tensor, candidates: list[Tensor], bracket: Bracket, merge: Tensor
-    ) -> Tensor:
+    def scene_linear(self, decoded: Tensor, candidates: list[Tensor], bracket: Bracket, merge: Tensor) -> Tensor:
         """Choose among the candidates and correct the choice; (B, 3, H, W)."""
-        logits = torch.stack(
-            [self.choose(torch.cat([decoded, feature], dim=1)) for feature in candidates], dim=1
-        )
+        logits = torch.stack([self.choose(torch.cat([decoded, feature], dim=1)) for feature in candidates], dim=1)
         bias = logits.new_zeros(1, len(candidates), 1, 1, 1)
         bias[:, 0] = MERGE_BIAS
         valid = torch.cat([torch.ones_like(bracket.valid[:, :1]), bracket.valid], dim=1)
@@ -291,9 +286,7 @@ class Regressor(nn.Module):
             merge = weighted_merge(bracket)
             fused, candidates = self.head(bracket, merge)
             decoded, features = self.backbone(fused)
-            gain = gain_of(
-                self.head.scene_linear(decoded + fused, candidates, bracket, merge), reference_codes, scale
-            )
+            gain = gain_of(self.head.scene_linear(decoded + fused, candidates, bracket, merge), reference_codes, scale)
         held = gain.clamp(0, 1)
         cut = (..., slice(0, height), slice(0, width))
         overflow = (gain[cut] != held[cut]).sum()

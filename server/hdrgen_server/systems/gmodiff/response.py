@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 
-SAMPLES = 1500
 LEVELS = 1024
 LOW, HIGH = 0.05, 0.96
 TRUNCATE_STOPS = 0.5
@@ -45,12 +44,12 @@ class Response:
         return np.maximum.accumulate(codes), linear
 
 
-def estimate_response(codes_nhwc: Sequence[Array], evs: Sequence[float]) -> Response:
+def estimate_response(samples: Sequence[Array], evs: Sequence[float]) -> Response:
     """The curve under which aligned exposures agree best; plain sRGB unless another is clearly better.
 
-    Takes aligned codes in [0, 1], (H, W, 3) each, with their EVs.
+    Takes codes in [0, 1] of the same points in every exposure, (K, 3) each, with the exposures' EVs.
     """
-    pairs = _samples(codes_nhwc, evs)
+    pairs = _pairs(samples, evs)
     if not pairs:
         return Response()
     plain = _disagreement(Response(), pairs)
@@ -79,20 +78,15 @@ class _Pair:
     stops: float
 
 
-def _samples(codes_nhwc: Sequence[Array], evs: Sequence[float]) -> list[_Pair]:
+def _pairs(samples: Sequence[Array], evs: Sequence[float]) -> list[_Pair]:
     order = np.argsort(evs)
     pairs: list[_Pair] = []
     for i, j in zip(order[:-1], order[1:], strict=True):
-        a, b = (_thinned(codes_nhwc[k]) for k in (i, j))
+        a, b = samples[i], samples[j]
         usable = ((a > LOW) & (a < HIGH) & (b > LOW) & (b < HIGH)).all(axis=1)
         if usable.sum() >= 64:
             pairs.append(_Pair(_indices(a[usable]), _indices(b[usable]), float(evs[j] - evs[i])))
     return pairs
-
-
-def _thinned(codes_hwc: Array) -> Array:
-    step = max(1, int(np.sqrt(codes_hwc.shape[0] * codes_hwc.shape[1] / SAMPLES)))
-    return codes_hwc[step // 2 :: step, step // 2 :: step].reshape(-1, 3)
 
 
 def _indices(codes: Array) -> npt.NDArray[np.intp]:

@@ -71,9 +71,7 @@ def _planes(images: list[np.ndarray]) -> Tensor:  # type: ignore[type-arg]
 
 
 def _sample(rng: np.random.Generator, scenes: Sequence[Scene], count: int, crop: int):
-    spacing = float(rng.choice([1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, rng.uniform(1, 3.5)])) * (
-        1.0 if count <= 3 else 0.6
-    )
+    spacing = float(rng.choice([1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, rng.uniform(1, 3.5)])) * (1.0 if count <= 3 else 0.6)
     evs = spacing * (np.arange(count) - (count - 1) / 2)
     reference = int(rng.integers(count)) if rng.random() < 0.25 else count // 2
     return simulate(rng, scenes, (crop, crop), evs, reference, camera=Camera.random(rng), motion=_motion(rng))
@@ -102,9 +100,7 @@ class RegressorTask:
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """The regression loss of a batch."""
-        return regression_loss(
-            self.model(batch.bracket), batch.bracket.codes[:, 0], batch.truth, self.weights
-        )
+        return regression_loss(self.model(batch.bracket), batch.bracket.codes[:, 0], batch.truth, self.weights)
 
     @functools.cached_property
     def held_out(self) -> dict[str, list[Batch]]:
@@ -147,9 +143,7 @@ def pu21_psnr(scene_linear: Tensor, truth: Tensor) -> float:
     return float(10 * torch.log10(256**2 / ((a - b) ** 2).mean().clamp(min=1e-12)))
 
 
-def train_regressor(
-    size: str, folder: Path, run: Path, schedule: Schedule, report: Callable[[str], None]
-) -> Position:
+def train_regressor(size: str, folder: Path, run: Path, schedule: Schedule, report: Callable[[str], None]) -> Position:
     """Train, or resume, the regressor of a size in the folder `run` on the panoramas of `folder`."""
     torch.manual_seed(schedule.seed)
     task = RegressorTask(CONFIGS[size], folder)

@@ -1,0 +1,57 @@
+"""What every system that fuses brackets checks and agrees on. It must not know any one of them, nor torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hdrgen_server.contracts.frame import Colourspace, Frame
+from nuke_hdrgen.wire.errors import BadInput, BadParameter
+
+
+def reference_index(bracket: Sequence[Frame], asked: int) -> int:
+    """The index of the reference frame; -1 asks for the one with the middle EV (the lower of two).
+
+    Raises BadParameter when there is no such frame.
+    """
+    if asked >= len(bracket):
+        raise BadParameter(f"reference {asked} names no frame; the bracket has frames 0 to {len(bracket) - 1}")
+    if asked >= 0:
+        return asked
+    order = sorted(range(len(bracket)), key=lambda i: bracket[i].ev)
+    return order[(len(order) - 1) // 2]
+
+
+def check_bracket(bracket: Sequence[Frame], reference: int) -> None:
+    """Refuse what cannot be fused: one frame, unlike sizes, spaces or ranges, equal EVs. Raises BadInput."""
+    if len(bracket) < 2:
+        raise BadInput(f"a bracket needs 2 to 7 frames, got {len(bracket)}; add exposures")
+    base = bracket[reference]
+    for index, frame in enumerate(bracket):
+        if (frame.width, frame.height) != (base.width, base.height):
+            raise BadInput(
+                f"frame {index} is {frame.width}x{frame.height}, the reference {base.width}x{base.height}; "
+                "crop or scale them to one size"
+            )
+        if frame.colourspace != base.colourspace:
+            raise BadInput(
+                f"frame {index} is in {frame.colourspace.name}, the reference in {base.colourspace.name}; "
+                "convert them to one space"
+            )
+        if not np.isfinite(frame.ev):
+            raise BadInput(f"frame {index} has no EV; say it with --ev")
+    evs = sorted(frame.ev for frame in bracket)
+    if any(b - a < 0.05 for a, b in zip(evs, evs[1:], strict=False)):
+        raise BadInput(f"two frames have equal EVs ({', '.join(f'{ev:g}' for ev in evs)}); each needs its own exposure")
+
+
+def linear_of(colourspace: Colourspace) -> Colourspace:
+    """The scene-linear space with the primaries of the frames that were fused."""
+    if colourspace.range == "scene_linear":
+        return colourspace
+    if "rec709" in colourspace.interop_id:
+        return Colourspace("lin_rec709_scene", "lin_rec709_scene")
+    if colourspace.chromaticities is None:
+        raise BadInput(f"{colourspace.name} states no primaries; convert the frames to sRGB or a linear space")
+    return Colourspace(f"linear {colourspace.name}", "", colourspace.chromaticities)
