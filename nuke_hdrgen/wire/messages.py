@@ -33,6 +33,7 @@ WIRE = f"{WIRE_MAJOR}.{WIRE_MINOR}"
 Scalar = Union[str, int, float, bool]
 
 RAW_ITEM_BYTES: Dict[str, int] = {"f16": 2, "f32": 4}
+RAW_CHANNELS = (1, 3, 4)
 PHASES = ("queued", "loading", "compiling", "step", "encoding")
 FORMATS = ("exr", "f16", "f32")
 
@@ -190,7 +191,7 @@ class Picture(Message):
     """What `frame` and `result` share: which frame of which job, and how to read its body.
 
     `shape` is (height, width, channels). A raw body is one little-endian (H, W, C) buffer with C in {1, 3, 4} and
-    straight alpha; an `exr` body is one whole file, whose own header rules, so `shape` and `channels` may be empty.
+    straight alpha and names every channel; an `exr` body is one whole file, whose `channels` may be left to it.
     `ev` is the exposure relative to the reference frame, in stops.
     """
 
@@ -198,19 +199,17 @@ class Picture(Message):
     index: int = field(metadata=A_COUNT)
     number: int = field(metadata=ruled(integer(-(2**31), 2**31 - 1)))
     format: str = field(metadata=ruled(choice(*FORMATS)))
-    shape: Tuple[int, ...] = field(metadata=ruled(sequence(integer(1, 65536), 0, 3)))
+    shape: Tuple[int, ...] = field(metadata=ruled(sequence(integer(1, 65536), 3, 3)))
     channels: Tuple[str, ...] = field(metadata=A_NAMES)
     colourspace: Colourspace = field(metadata=A_COLOURSPACE)
     ev: float = field(default=0.0, metadata=ruled(real(-64.0, 64.0)))
 
     def problem(self) -> str:
-        """Raw bodies need a whole shape, C of 1, 3 or 4, and a name for every channel."""
+        """Raw bodies need C of 1, 3 or 4, and a name for every channel."""
         raw = self.format in RAW_ITEM_BYTES
-        if len(self.shape) not in ((3,) if raw else (0, 3)):
-            return f"shape must be [height, width, channels], got {list(self.shape)}"
-        if raw and self.shape[2] not in (1, 3, 4):
+        if raw and self.shape[2] not in RAW_CHANNELS:
             return f"a raw frame has 1, 3 or 4 channels, got {self.shape[2]}"
-        if self.shape and (raw or self.channels) and len(self.channels) != self.shape[2]:
+        if (raw or self.channels) and len(self.channels) != self.shape[2]:
             return f"{len(self.channels)} channel names do not fit {self.shape[2]} channels"
         return ""
 
@@ -262,14 +261,14 @@ class Progress(Message):
 
 @dataclass(frozen=True)
 class Result(Picture):
-    """One result frame; its body follows. `sha256` is that of the body, `key` the result's own identity."""
+    """One result frame; its body follows. `sha256` is that of the body, or "" when it was not taken; `key` is the result's identity."""
 
     TYPE = 7
     NAME = "result"
     BODY = True
 
     key: str = field(default="", metadata=A_LABEL)
-    sha256: str = field(default="", metadata=ruled(matching("[0-9a-f]{64}", "64 hexadecimal digits")))
+    sha256: str = field(default="", metadata=ruled(matching("(?:[0-9a-f]{64})?", "64 hexadecimal digits")))
     counts: Mapping[str, int] = field(default_factory=dict[str, int], metadata=A_COUNTS)
     warnings: Tuple[str, ...] = field(default=(), metadata=ruled(sequence(prose(4096), 0, 64)))
 
