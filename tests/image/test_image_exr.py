@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import resource
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,29 @@ def test_attributes_metadata_and_exposure() -> None:
     assert metadata["shot"] == "b1"
     assert "hdrgen/key" not in metadata
     assert "bits" not in metadata
+
+
+def test_attributes_that_exr_cannot_hold_are_refused() -> None:
+    frame = Frame(half_pixels(2, 2, 3), ("R", "G", "B"), ACESCG)
+    with pytest.raises(BadInput, match="hdrgen/seed = 4294967296 does not fit"):
+        encode_exr(frame, attributes={"hdrgen/seed": 2**32})
+    wrong: Any = {"hdrgen/seed": b"7"}
+    with pytest.raises(StorageError, match="could not encode"):
+        encode_exr(frame, attributes=wrong)
+
+
+def test_time_codes_rates_and_matrices_are_carried() -> None:
+    carried = {
+        "timeCode": OpenEXR.TimeCode(1, 2, 3, 4, *(0,) * 14),
+        "framesPerSecond": Fraction(24000, 1001),
+        "worldToCamera": np.arange(16, dtype=np.float32).reshape(4, 4),
+        "names": ["a", "b"],
+    }
+    plane = np.zeros((2, 2), np.float16)
+    frame = read_exr_frame(encode(dict(carried), {"R": plane, "G": plane, "B": plane}))
+    metadata = read_exr_frame(encode_exr(frame)).metadata
+    for name, value in carried.items():
+        assert str(metadata[name]) == str(value), name
 
 
 def test_parts_of_one_view_join_and_other_windows_are_named() -> None:

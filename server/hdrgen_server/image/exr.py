@@ -10,6 +10,7 @@ import io
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ LAYOUT_ATTRIBUTES = frozenset({
 })  # fmt: skip
 # What reading notes down about a file: true of that file only, so never written into another.
 NOTES = frozenset({"bits", "colourspace_from", "part", "parts_left_out", "clip_level", "black_level", "white_level"})
+# Attribute types that OpenEXR both reads and writes; others (previews, opaque ones) are not carried on.
+CARRIED_TYPES = (str, int, float, list, Fraction, np.ndarray, OpenEXR.TimeCode, OpenEXR.KeyCode)
 # What photographs call their exposure, and the EXR standard attribute for it.
 EXPOSURE_ATTRIBUTES = {"exposure_time": "expTime", "aperture": "aperture", "iso": "isoSpeed"}
 
@@ -130,7 +133,7 @@ def encode_exr(
     from `attributes` alone, so that a result never carries its source's record. DWAB is lossy for colour.
 
     Raises BadParameter for an unknown compression, or `half=True` with values that half cannot hold;
-    BadInput for layers of the wrong type or size and contradictory colour tags.
+    BadInput for layers of the wrong type or size, contradictory colour tags and integers beyond 32 bits.
     """
     if compression not in COMPRESSIONS:
         raise BadParameter(f"unknown EXR compression {compression!r}; use one of: {', '.join(COMPRESSIONS)}")
@@ -138,6 +141,9 @@ def encode_exr(
     display = frame.display_window or window
     header: dict[str, Any] = _carried(frame.metadata)
     header |= dict(attributes or {})
+    for name, value in header.items():
+        if isinstance(value, int) and not -(2**31) <= value < 2**31:  # OpenEXR would write 0
+            raise BadInput(f"attribute {name} = {value} does not fit an EXR integer; give it as text")
     header |= {
         "type": OpenEXR.scanlineimage,
         "compression": COMPRESSIONS[compression],
@@ -259,7 +265,7 @@ def _carried(metadata: Mapping[str, Any]) -> dict[str, Any]:
         name = EXPOSURE_ATTRIBUTES.get(key, key)
         if name in LAYOUT_ATTRIBUTES | NOTES or name.startswith("hdrgen/") or isinstance(value, bool):
             continue
-        if isinstance(value, str | int | float | np.ndarray):
+        if isinstance(value, CARRIED_TYPES):
             carried[name] = float(value) if name in EXPOSURE_ATTRIBUTES.values() else value
     return carried
 
