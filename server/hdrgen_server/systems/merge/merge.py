@@ -126,15 +126,11 @@ def check_bracket(shapes: Sequence[tuple[int, ...]], evs: Sequence[float], refer
     for index, shape in enumerate(shapes):
         if shape != shapes[0]:
             first, other = (f"{s[1]}x{s[0]}" for s in (shapes[0], shape))
-            raise BadInput(
-                f"image {index + 1} of the bracket is {other}, the first is {first}; use one size for all"
-            )
+            raise BadInput(f"image {index + 1} of the bracket is {other}, the first is {first}; use one size for all")
     if not np.isfinite(evs).all():
         raise BadInput(f"EVs must be finite numbers, got {', '.join(f'{ev:g}' for ev in evs)}")
     if len({round(float(ev), 4) for ev in evs}) < len(evs):
-        raise BadInput(
-            f"two images have the same EV ({', '.join(f'{ev:g}' for ev in evs)}); each exposure must differ"
-        )
+        raise BadInput(f"two images have the same EV ({', '.join(f'{ev:g}' for ev in evs)}); each exposure must differ")
     if not 0 <= reference < len(shapes):
         raise BadInput(f"reference {reference} is not one of images 0 to {len(shapes) - 1}; name one of them")
 
