@@ -43,16 +43,17 @@ class Camera:
         codes = np.where(
             scene_linear <= 0.0031308,
             12.92 * scene_linear,
-            1.055 * np.maximum(scene_linear, 1e-9) ** (1 / 2.4) - 0.055,
+            1.055 * np.maximum(scene_linear, 1e-9) ** np.float32(1 / 2.4) - 0.055,
         )
         codes = codes if self.gamma == 1 else codes**self.gamma
-        return codes + self.s * (codes * codes * (3 - 2 * codes) - codes)
+        return (codes + self.s * (codes * codes * (3 - 2 * codes) - codes)).astype(np.float32)
 
     def shoot(self, scene_linear_hwc: Array, ev: float, rng: np.random.Generator) -> Array:
         """One exposure as 8-bit codes / 255, (H, W, 3) float32."""
         light = np.clip(scene_linear_hwc * np.float32(2.0**ev), 0, 1)
         deviation = self.noise * np.sqrt(SHOT * light + READ)
-        light = np.clip(light + deviation * rng.standard_normal(light.shape, np.float32), 0, 1)
+        light += (deviation * rng.standard_normal(light.shape, np.float32)).astype(np.float32)
+        light = np.clip(light, 0, 1)
         return (np.round(self.encode(light) * 255) / 255).astype(np.float32)
 
 
@@ -94,7 +95,7 @@ def simulate(
     evs: Sequence[float],
     reference: int,
     *,
-    camera: Camera = Camera(),  # noqa: B008 (frozen)
+    camera: Camera = Camera(),
     motion: Motion = STILL,
 ) -> BracketSample:
     """Photograph a random view of a random scene, (height, width) in size, moving as told.
@@ -207,4 +208,4 @@ def _warp(picture: Array, dy: float, dx: float, roll: float, size: tuple[int, in
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return np.ascontiguousarray(moved[margin : margin + height, margin : margin + width])
+    return np.ascontiguousarray(moved[margin : margin + height, margin : margin + width], np.float32)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hdrgen_server.colour.curves import CURVES
+from hdrgen_server.networks.nafnet import in_channels_last
 from hdrgen_server.systems.gmodiff.candidates import Bracket, weighted_merge
 from hdrgen_server.systems.gmodiff.config import CONFIGS, RegressorConfig
 from hdrgen_server.systems.gmodiff.losses import Weights, regression_loss
@@ -72,7 +73,7 @@ def _planes(images: list[np.ndarray]) -> Tensor:  # type: ignore[type-arg]
 
 def _sample(rng: np.random.Generator, scenes: Sequence[Scene], count: int, crop: int):
     spacing = float(rng.choice([1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, rng.uniform(1, 3.5)])) * (1.0 if count <= 3 else 0.6)
-    evs = spacing * (np.arange(count) - (count - 1) / 2)
+    evs = [spacing * (i - (count - 1) / 2) for i in range(count)]
     reference = int(rng.integers(count)) if rng.random() < 0.25 else count // 2
     return simulate(rng, scenes, (crop, crop), evs, reference, camera=Camera.random(rng), motion=_motion(rng))
 
@@ -94,7 +95,7 @@ class RegressorTask:
     """The regressor as the training loop sees it."""
 
     def __init__(self, config: RegressorConfig, folder: Path, weights: Weights = Weights()) -> None:  # noqa: B008
-        self.model: nn.Module = Regressor(config).to(memory_format=torch.channels_last)
+        self.model: nn.Module = in_channels_last(Regressor(config))
         self.source = BracketSource(folder)
         self.weights = weights
 

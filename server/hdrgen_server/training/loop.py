@@ -116,9 +116,7 @@ def train(task: Task, schedule: Schedule, folder: Path, report: Report) -> Posit
             norm = float(nn.utils.clip_grad_norm_(task.model.parameters(), schedule.clip_norm))
             if math.isfinite(norm):
                 optimiser.step()
-                _update(
-                    average, task.model, min(schedule.average, (1 + position.step) / (10 + position.step))
-                )
+                _update(average, task.model, min(schedule.average, (1 + position.step) / (10 + position.step)))
             position.step += 1
             position.seconds += time.monotonic() - started
             for name, value in {"loss": float(loss.detach()), "norm": norm, **named}.items():

@@ -47,9 +47,7 @@ def load_scene(path: Path) -> Scene:
         raise BadInput(f"{path}: not a readable RGB EXR ({error})") from error
     pixels = np.ascontiguousarray(rgb, np.float32)
     if pixels.shape[1] != 2 * pixels.shape[0]:
-        raise BadInput(
-            f"{path}: {pixels.shape[1]}x{pixels.shape[0]} is not equirectangular (twice as wide as high)"
-        )
+        raise BadInput(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} is not equirectangular (twice as wide as high)")
     pixels[~np.isfinite(pixels)] = 65504.0
     return Scene(path.stem, np.maximum(pixels, 0), int((pixels < 0).sum()))
 

@@ -46,13 +46,14 @@ def perspective(panorama_hwc: Array, view: View, height: int, width: int) -> Arr
     map_x = (np.arctan2(rays[..., 0], rays[..., 2]) / (2 * np.pi) + 0.5) * columns - 0.5
     map_y = (np.arcsin(np.clip(rays[..., 1], -1, 1)) / np.pi + 0.5) * rows - 0.5
     padded = np.concatenate([panorama_hwc[:, -1:], panorama_hwc, panorama_hwc[:, :1]], axis=1)
-    return cv2.remap(
+    view_hwc = cv2.remap(
         padded,
         (map_x + 1).astype(np.float32),
         map_y.astype(np.float32),
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    return np.ascontiguousarray(view_hwc, np.float32)
 
 
 def _rotation(view: View) -> npt.NDArray[np.float64]:

@@ -89,14 +89,15 @@ def _signal(codes_hwc: Array, ev: float) -> Array:
     """Log2 luminance at the reference's exposure, NaN where the codes say nothing."""
     usable = (codes_hwc.max(axis=2) < HIGH) & (codes_hwc.max(axis=2) > LOW)
     luminance = (np.maximum(codes_hwc, 1 / 512) ** 2.2) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    return np.where(usable, np.log2(luminance) - ev, np.nan).astype(np.float32)
+    signal = np.where(usable, np.log2(luminance) - ev, np.nan)
+    return signal.astype(np.float32)
 
 
 def _half(signal: Array) -> Array:
     """Average 2x2 pixels; NaN where any of the four is."""
     height, width = signal.shape[0] // 2 * 2, signal.shape[1] // 2 * 2
     s = signal[:height, :width]
-    return (s[::2, ::2] + s[1::2, ::2] + s[::2, 1::2] + s[1::2, 1::2]) / 4
+    return (s[::2, ::2] + s[1::2, ::2] + s[::2, 1::2] + s[1::2, 1::2]) / np.float32(4)
 
 
 def _cost(a: Array, b: Array, shift: Shift) -> float:

@@ -19,6 +19,7 @@ from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Progress, Request
 from hdrgen_server.image.clip import bracket_clip_level
 from hdrgen_server.image.tiles import Tile, plan_tiles
+from hdrgen_server.networks.nafnet import in_channels_last
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.gmodiff.config import CONFIGS
 from hdrgen_server.systems.gmodiff.prepare import Exposure, Plan, plan_bracket, prepare_window, to_bracket
@@ -37,8 +38,8 @@ def create(pack: Pack, device: str) -> GMODiffOperator:
         model = Regressor(config)
     weights = {name: tensor.float() for name, tensor in load_file(pack.file("regressor.safetensors")).items()}
     model.load_state_dict(weights, assign=True)
-    model = model.eval().requires_grad_(requires_grad=False).to(torch.device(device), memory_format=torch.channels_last)
-    return GMODiffOperator(pack.descriptor, model, device)
+    model.eval().requires_grad_(requires_grad=False).to(torch.device(device))
+    return GMODiffOperator(pack.descriptor, in_channels_last(model), device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ class GMODiffOperator:
         progress.step(len(tiles), len(tiles))
         if not np.isfinite(outputs.scene_linear_hwc).all():
             raise OperatorFailed("the regressor made values that are not finite; please report this bracket")
-        outputs.scene_linear_hwc *= np.float32(scale)
+        np.multiply(outputs.scene_linear_hwc, np.float32(scale), out=outputs.scene_linear_hwc)
         yield _result(base, outputs)
 
     def _tiles(self, height: int, width: int, asked: int) -> list[Tile]:

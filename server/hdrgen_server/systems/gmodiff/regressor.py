@@ -211,9 +211,9 @@ class SetHead(nn.Module):
         self.fuse = Pointwise(4 * width, width)
         self.choose = nn.Sequential(Pointwise(2 * width, width), nn.LeakyReLU(0.2, inplace=True), Pointwise(width, 3))
         self.correct = nn.Conv2d(width, 6, 3, padding=1)
-        for layer in (self.choose[-1], self.correct):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in (choice, self.correct):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, bracket: Bracket, merge: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Fused features (B, C, H, W) and one such feature per candidate, the merge first."""
