@@ -209,7 +209,8 @@ class SetHead(nn.Module):
             Pointwise(width, 2 * width),
         )
         self.fuse = Pointwise(4 * width, width)
-        self.choose = nn.Sequential(Pointwise(2 * width, width), nn.LeakyReLU(0.2, inplace=True), Pointwise(width, 3))
+        choice = Pointwise(width, 3)
+        self.choose = nn.Sequential(Pointwise(2 * width, width), nn.LeakyReLU(0.2, inplace=True), choice)
         self.correct = nn.Conv2d(width, 6, 3, padding=1)
         for layer in (choice, self.correct):
             for parameter in layer.parameters():
