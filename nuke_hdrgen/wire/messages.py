@@ -261,7 +261,10 @@ class Progress(Message):
 
 @dataclass(frozen=True)
 class Result(Picture):
-    """One result frame; its body follows. `sha256` is that of the body, or "" when it was not taken; `key` is the result's identity."""
+    """One result frame; its body follows.
+
+    `sha256` is that of the body, or "" when it was not taken; `key` is the result's identity.
+    """
 
     TYPE = 7
     NAME = "result"

@@ -69,8 +69,3 @@ def follow(table: Table, state: str, event: str) -> str:
     if after is None:
         raise InvalidMessage(f"{event} may not come while {state}")
     return after
-
-
-def accepts(table: Table, state: str, event: str) -> bool:
-    """Whether an event may come in this state."""
-    return (state, event) in table
