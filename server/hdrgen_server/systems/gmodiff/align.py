@@ -34,7 +34,7 @@ class Shift:
     columns: int = 0
 
 
-def estimate_shift(reference: Codes, other: Codes, ev: float, size: tuple[int, int], *, reach: float = 0.15) -> Shift:
+def estimate_shift(reference: Codes, other: Codes, ev: float, size: tuple[int, int], *, reach: float = 0.08) -> Shift:
     """The whole-pixel shift of an exposure, `ev` stops from the reference, at most `reach` of the shorter side.
 
     Both are functions from a window (two slices) to codes in [0, 1], (h, w, 3), of frames of `size` (H, W), so that a

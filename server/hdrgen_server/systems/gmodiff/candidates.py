@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 FLOOR = 2.0**-14
 CLIP_START, CLIP_END = 0.90, 250 / 255
 CRUSH_START, CRUSH_END = 2 / 255, 8 / 255
+TOLERANCE_STOPS, CODE_STOPS = 0.12, 6.4
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,42 @@ def weighted_merge(bracket: Bracket) -> Tensor:
 def log2_floor(scene_linear: Tensor) -> Tensor:
     """log2 with everything at or below 2**-14 at the floor, so that its gradient is finite everywhere."""
     return torch.log2(scene_linear.clamp(min=FLOOR))
+
+
+def disagreement(bracket: Bracket) -> Tensor:
+    """How many stops each exposure is from what the reference allows, over its tolerance; (B, N, 1, H, W), at least 0.
+
+    Where the reference is clipped it only says "at least this bright", where it is crushed "at most this dark". The
+    tolerance is 0.12 stops and two code values of the darker sample, on luminance averaged over 3x3 pixels.
+    """
+    weights = bracket.codes.new_tensor([0.2126, 0.7152, 0.0722])[:, None, None]
+    light = _blurred((bracket.scene_linear * weights).sum(dim=2, keepdim=True))
+    codes = _blurred((bracket.codes * weights).sum(dim=2, keepdim=True))
+    brightest = _blurred(bracket.codes.amax(dim=2, keepdim=True))
+    stops = log2_floor(light)
+    above = stops - stops[:, :1]
+    clipped = brightest > CLIP_START
+    crushed = codes < CRUSH_START
+    above = torch.where((clipped[:, :1] & (above > 0)) | (crushed[:, :1] & (above < 0)), 0, above)
+    above = torch.where((clipped & (above < 0)) | (crushed & (above > 0)), 0, above)
+    darker = torch.minimum(codes, codes[:, :1]).clamp(min=1 / 255)
+    return above.abs() / (TOLERANCE_STOPS + CODE_STOPS / (255 * darker))
+
+
+def consistent_merge(bracket: Bracket, disagreed: Tensor) -> Tensor:
+    """The merge of what agrees with the reference (B, 3, H, W); where all that do are clipped, the shortest of them."""
+    agreement = torch.exp(-0.5 * disagreed.square())
+    weights = exposure_weights(bracket) * agreement
+    shortest = bracket.ev.argmin(dim=1)
+    rows = torch.arange(len(shortest), device=shortest.device)
+    epsilon = 1e-3 * torch.exp2(bracket.ev.amin(dim=1))[:, None, None, None]
+    reference = bracket.scene_linear[:, 0]
+    trust = (agreement * bracket.valid)[rows, shortest]
+    fallback = reference + trust * (bracket.scene_linear[rows, shortest] - reference)
+    return ((weights * bracket.scene_linear).sum(dim=1) + epsilon * fallback) / (weights.sum(dim=1) + epsilon)
+
+
+def _blurred(planes: Tensor) -> Tensor:
+    """Mean over 3x3 pixels of (B, N, 1, H, W), edges repeated."""
+    padded = functional.pad(planes.flatten(0, 1), (1, 1, 1, 1), mode="replicate")
+    return functional.avg_pool2d(padded, 3, stride=1).unflatten(0, planes.shape[:2])

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdrgen_server.networks.nafnet import Pointwise, stage
-from hdrgen_server.systems.gmodiff.candidates import Bracket, log2_floor, weighted_merge
+from hdrgen_server.systems.gmodiff.candidates import Bracket, consistent_merge, disagreement, log2_floor, weighted_merge
 from hdrgen_server.systems.gmodiff.config import RegressorConfig
 
 ALPHA = 1 / 64
 MU = 100.0
-MERGE_BIAS = 1.5
+MERGE_BIAS = 2.0
 DISAGREEMENT_STOPS = 4.0
 
 
@@ -191,8 +191,9 @@ class PublishedHead(nn.Module):
 class SetHead(nn.Module):
     """2 to 7 exposures, the reference first: shared input convolution, attention to the reference, choose and correct.
 
-    The result is a softmax choice, in log2, over the weighted merge and every exposure's own estimate, plus a
-    correction. It starts as the merge itself, so a bracket in which nothing moves keeps the merge's quality.
+    The result is a softmax choice, in log2, over the plain merge, the merge of what agrees with the reference and every
+    exposure's own estimate, plus a correction. It starts near the mean of both merges, so a bracket in which nothing
+    moves keeps their quality.
     """
 
     def __init__(self, config: RegressorConfig) -> None:
@@ -200,9 +201,9 @@ class SetHead(nn.Module):
         width = config.widths[0]
         self.intro = nn.Conv2d(6, width, 3, padding=1)
         self.exposure = nn.Sequential(nn.Linear(3, width), nn.ReLU(inplace=True), nn.Linear(width, 2 * width))
-        self.merge_intro = nn.Conv2d(6, width, 3, padding=1)
+        self.merge_intro = nn.Conv2d(10, width, 3, padding=1)
         self.attention = nn.Sequential(
-            Pointwise(2 * width + 3, width),
+            Pointwise(2 * width + 4, width),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(width, width, 3, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
@@ -210,46 +211,60 @@ class SetHead(nn.Module):
         )
         self.fuse = Pointwise(4 * width, width)
         choice = Pointwise(width, 3)
-        self.choose = nn.Sequential(Pointwise(2 * width, width), nn.LeakyReLU(0.2, inplace=True), choice)
+        self.choose = nn.Sequential(Pointwise(2 * width + 1, width), nn.LeakyReLU(0.2, inplace=True), choice)
+        merge_choice = Pointwise(width, 6)
+        self.choose_merge = nn.Sequential(Pointwise(2 * width, width), nn.LeakyReLU(0.2, inplace=True), merge_choice)
         self.correct = nn.Conv2d(width, 6, 3, padding=1)
-        for layer in (choice, self.correct):
+        for layer in (choice, merge_choice, self.correct):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
 
-    def forward(self, bracket: Bracket, merge: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Fused features (B, C, H, W) and one such feature per candidate, the merge first."""
+    def forward(self, bracket: Bracket, merges: tuple[Tensor, Tensor], doubt: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Fused features (B, C, H, W) and features of both merges and then of each exposure.
+
+        `doubt` (B, N, 1, H, W) is each exposure's disagreement with the reference, 0 to 1.
+        """
         described = torch.stack([bracket.ev / 4, (bracket.ev > 0).float(), (bracket.ev < 0).float()], dim=-1)
-        modulation = self.exposure(described.to(merge.dtype))
+        modulation = self.exposure(described.to(bracket.codes.dtype))
         frames = [self._frame(bracket, i, modulation[:, i]) for i in range(bracket.ev.shape[1])]
         seen: list[Tensor] = []
         scores: list[Tensor] = []
         stops = [log2_floor(bracket.scene_linear[:, i]) for i in range(len(frames))]
         for i, frame in enumerate(frames):
             against = (stops[i] - stops[0]).clamp(-DISAGREEMENT_STOPS, DISAGREEMENT_STOPS) / DISAGREEMENT_STOPS
-            gate, score = self.attention(torch.cat([frame, frames[0], _last(against)], dim=1)).chunk(2, dim=1)
+            gate, score = self.attention(torch.cat([frame, frames[0], _last(against), doubt[:, i]], dim=1)).chunk(
+                2, dim=1
+            )
             seen.append(frame * torch.sigmoid(gate) * bracket.valid[:, i])
             scores.append(torch.exp(8 * torch.tanh(score / 8)) * bracket.valid[:, i])
         pooled = sum_of(score * frame for score, frame in zip(scores, seen, strict=True)) / sum_of(scores)
         strongest = seen[0]
         for frame in seen[1:]:
             strongest = torch.maximum(strongest, frame)
-        merged = self.merge_intro(_last(torch.cat([mu_law(merge), bracket.codes[:, 0]], dim=1)))
+        worst = doubt.amax(dim=1)
+        both = [mu_law(merges[0]), mu_law(merges[1]), bracket.codes[:, 0], worst]
+        merged = self.merge_intro(_last(torch.cat(both, dim=1)))
         fused = self.fuse(torch.cat([pooled, strongest, seen[0], merged], dim=1))
-        return fused, [merged, *seen]
+        candidates = [merged, *(torch.cat([frame, doubt[:, i]], dim=1) for i, frame in enumerate(seen))]
+        return fused, candidates
 
     def _frame(self, bracket: Bracket, index: int, modulation: Tensor) -> Tensor:
         gain, bias = modulation[:, :, None, None].chunk(2, dim=1)
         x = torch.cat([mu_law(bracket.scene_linear[:, index]), bracket.codes[:, index]], dim=1)
         return self.intro(_last(x)) * (1 + gain) + bias
 
-    def scene_linear(self, decoded: Tensor, candidates: list[Tensor], bracket: Bracket, merge: Tensor) -> Tensor:
+    def scene_linear(
+        self, decoded: Tensor, candidates: list[Tensor], bracket: Bracket, merges: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """Choose among the candidates and correct the choice; (B, 3, H, W)."""
-        logits = torch.stack([self.choose(torch.cat([decoded, feature], dim=1)) for feature in candidates], dim=1)
-        bias = logits.new_zeros(1, len(candidates), 1, 1, 1)
-        bias[:, 0] = MERGE_BIAS
-        valid = torch.cat([torch.ones_like(bracket.valid[:, :1]), bracket.valid], dim=1)
+        chosen = [self.choose(torch.cat([decoded, feature], dim=1)) for feature in candidates[1:]]
+        first, second = self.choose_merge(torch.cat([decoded, candidates[0]], dim=1)).chunk(2, dim=1)
+        logits = torch.stack([first, second, *chosen], dim=1)
+        bias = logits.new_zeros(1, logits.shape[1], 1, 1, 1)
+        bias[:, :2] = MERGE_BIAS
+        valid = torch.cat([torch.ones_like(bracket.valid[:, :1])] * 2 + [bracket.valid], dim=1)
         weights = torch.softmax(logits + bias + (valid - 1) * 32, dim=1)
-        estimates = log2_floor(torch.cat([merge[:, None], bracket.scene_linear], dim=1))
+        estimates = log2_floor(torch.cat([merges[0][:, None], merges[1][:, None], bracket.scene_linear], dim=1))
         correction, gate = self.correct(decoded).chunk(2, dim=1)
         return torch.exp2((weights * estimates).sum(dim=1) + correction * torch.sigmoid(gate - 1))
 
@@ -284,10 +299,11 @@ class Regressor(nn.Module):
             decoded, features = self.backbone(fused)
             gain = self.head.gain(decoded, reference)
         else:
-            merge = weighted_merge(bracket)
-            fused, candidates = self.head(bracket, merge)
+            doubt = disagreement(bracket)
+            merges = weighted_merge(bracket), consistent_merge(bracket, doubt)
+            fused, candidates = self.head(bracket, merges, (doubt / DISAGREEMENT_STOPS).clamp(max=1))
             decoded, features = self.backbone(fused)
-            gain = gain_of(self.head.scene_linear(decoded + fused, candidates, bracket, merge), reference_codes, scale)
+            gain = gain_of(self.head.scene_linear(decoded + fused, candidates, bracket, merges), reference_codes, scale)
         held = gain.clamp(0, 1)
         cut = (..., slice(0, height), slice(0, width))
         overflow = (gain[cut] != held[cut]).sum()
