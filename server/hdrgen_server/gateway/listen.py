@@ -69,26 +69,22 @@ def listen_unix(path: Path, group: int | None = None) -> Listener:
             os.chown(path, -1, group)
     except OSError as error:
         listener.close()
-        raise StorageError(
-            f"the socket cannot be made: {error.strerror}; name another with --socket"
-        ) from error
+        raise StorageError(f"the socket cannot be made: {error.strerror}; name another with --socket") from error
     finally:
         os.umask(umask)
-    return Listener(_listening(listener), str(path), path)
+    return Listener(_listening(listener), f"unix:{path}", path)
 
 
 def listen_tcp(port: int = 0) -> Listener:
-    """Bind loopback TCP; the address is HOST:PORT. Raises AlreadyRunning when the port is taken."""
+    """Bind loopback TCP; the address is tcp:HOST:PORT. Raises AlreadyRunning when the port is taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.bind(("127.0.0.1", port))
     except OSError as error:
         listener.close()
-        raise AlreadyRunning(
-            f"port {port} of this machine is taken ({error.strerror}); name another"
-        ) from error
+        raise AlreadyRunning(f"port {port} of this machine is taken ({error.strerror}); name another") from error
     host, bound = listener.getsockname()
-    return Listener(_listening(listener), f"{host}:{bound}", None)
+    return Listener(_listening(listener), f"tcp:{host}:{bound}", None)
 
 
 def peer_of(connection: socket.socket) -> Peer:
@@ -119,9 +115,7 @@ def _clear(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise PermissionRefused(
-            "something that is no socket is at the socket's path; move it, or name another path"
-        )
+        raise PermissionRefused("something that is no socket is at the socket's path; move it, or name another path")
     if status.st_uid != os.getuid():
         raise PermissionRefused("another user's socket is at this path; name another with --socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

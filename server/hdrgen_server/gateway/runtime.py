@@ -36,22 +36,14 @@ def private_folder(folder: Path, *, shared_with_group: bool = False) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode):
-            raise PermissionRefused(
-                "the runtime folder is a link or a file; remove it, or name another folder"
-            )
+            raise PermissionRefused("the runtime folder is a link or a file; remove it, or name another folder")
         if status.st_uid != os.getuid():
-            raise PermissionRefused(
-                "the runtime folder belongs to another user; name another with --runtime-dir"
-            )
+            raise PermissionRefused("the runtime folder belongs to another user; name another with --runtime-dir")
         folder.chmod(0o750 if shared_with_group else 0o700)
     except FileExistsError as error:
-        raise PermissionRefused(
-            "the runtime folder's path is a file; remove it, or name another folder"
-        ) from error
+        raise PermissionRefused("the runtime folder's path is a file; remove it, or name another folder") from error
     except OSError as error:
-        raise StorageError(
-            f"the runtime folder cannot be made: {error.strerror}; name another folder"
-        ) from error
+        raise StorageError(f"the runtime folder cannot be made: {error.strerror}; name another folder") from error
     return folder
 
 

@@ -13,7 +13,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -60,6 +60,22 @@ class SlotPool:
         self._names = count(1)
         self.held = 0
         self.held_bytes = 0
+        self._released = asyncio.Event()
+
+    async def wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait until the condition holds, looked at whenever a slot comes back; False when time ran out."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._released.clear()
+                    await self._released.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def look_again(self) -> None:
+        """Have `wait_for` look at its condition again."""
+        self._released.set()
 
     async def acquire(self, length: int) -> Slot:
         """A slot for `length` bytes, its content undefined. Raises StorageError when the file system is full."""
@@ -82,6 +98,7 @@ class SlotPool:
         self.held_bytes -= slot.capacity
         slot.idle_since = now
         self._idle.append(slot)
+        self._released.set()
         while sum(s.capacity for s in self._idle) > self._keep_bytes:
             _drop(self._idle.pop(0))
 
@@ -125,12 +142,7 @@ def slots_folder(runtime: Path) -> Path:
     """Make this process's slot folder, 0700, in memory where there is room: the runtime folder, else /dev/shm."""
     _remove_stale(runtime)
     for parent in (runtime, Path("/dev/shm")):  # noqa: S108  # made by mkdtemp, 0700
-        if (
-            parent.is_dir()
-            and os.access(parent, os.W_OK)
-            and _is_tmpfs(parent)
-            and _free(parent) >= ROOMY_BYTES
-        ):
+        if parent.is_dir() and os.access(parent, os.W_OK) and _is_tmpfs(parent) and _free(parent) >= ROOMY_BYTES:
             _remove_stale(parent)
             return _make(parent)
     return _make(runtime)

@@ -64,8 +64,15 @@ class Reader:
             step.run(at_start)
             await self._waiting
         finally:
-            self._loop.remove_reader(self._sock)
+            if self._sock.fileno() >= 0:
+                self._loop.remove_reader(self._sock)
             self.transfer = None
+
+    def close(self) -> None:
+        """End a read that waits, before the socket is closed."""
+        self._loop.remove_reader(self._sock)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(ConnectionLost(clean=True))
 
     def moved(self, count: int) -> None:
         """Note that this many bytes of the present read have come."""
@@ -230,6 +237,5 @@ class Writer:
 
 def _finish(outgoing: Outgoing, *, dropped: bool) -> None:
     outgoing.dropped = dropped
-    outgoing.head = outgoing.body = memoryview(b"")
     if outgoing.sent is not None:
         outgoing.sent()

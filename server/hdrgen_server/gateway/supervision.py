@@ -59,21 +59,15 @@ def next_attempt(attempt: Attempt, fault: Fault) -> Attempt | None:
 def final_error(fault: Fault, pack: str, need: Need, exit_text: str = "") -> HDRGenError:
     """The error that a job ends with when it gets no further try."""
     memory = _memory_text(need)
-    details = {
-        k: v for k, v in (("needed_mib", need.needed_mib), ("free_mib", need.free_mib)) if v is not None
-    }
+    details = {k: v for k, v in (("needed_mib", need.needed_mib), ("free_mib", need.free_mib)) if v is not None}
     if fault == "memory":
-        return OutOfMemory(
-            f"{pack} ran out of memory{memory}; use a smaller frame or a smaller pack", **details
-        )
+        return OutOfMemory(f"{pack} ran out of memory{memory}; use a smaller frame or a smaller pack", **details)
     if fault == "hung":
         return WorkerHung(
             f"the worker fell silent while running {pack}, twice{memory}; see the server's log", **details
         )
     why = f" ({exit_text})" if exit_text else ""
-    return WorkerDied(
-        f"the worker ended while running {pack}, twice{why}{memory}; see the server's log", **details
-    )
+    return WorkerDied(f"the worker ended while running {pack}, twice{why}{memory}; see the server's log", **details)
 
 
 def exit_text(returncode: int) -> str:
