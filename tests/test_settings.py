@@ -117,5 +117,5 @@ def test_limits_are_the_wires_and_can_be_set(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_digest_follows_what_a_server_must_share() -> None:
     plain = load_settings()
-    assert plain.digest == load_settings(log_level="debug").digest
-    assert plain.digest != load_settings(device="cpu").digest
+    assert plain.digest == load_settings(log_level="debug", device="cpu").digest
+    assert plain.digest != load_settings(packs_folders=["/p"]).digest

@@ -36,7 +36,7 @@ PROJECT_FILE_NAME = "hdrgen.toml"
 
 _WIRE = Limits()
 # What a running server must share with whoever adopts it.
-_SHARED = ("device", "threads", "memory_budget_mib", "data_folder", "packs_folders", "accept_licences")
+_SHARED = ("data_folder", "packs_folders", "accept_licences", "memory_budget_mib")
 
 
 def settings_files() -> tuple[tuple[str, Path], ...]:
@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     server: str = Field("", description="Address of the sidecar: a socket path or HOST:PORT; empty finds it.")
     socket: str = Field("", description="Socket path that `hdrgen serve` binds; empty is the runtime folder.")
     socket_group: str = Field("", description="Unix group that may connect too, for a service shared on a machine.")
+    sidecar: str = Field("", description="Command that starts the sidecar when none runs; empty is this Python's.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N, or several with commas: one worker each.")
     threads: int = Field(0, ge=0, le=1024, description="Torch threads of a CPU worker; 0 leaves it to torch.")
     memory_budget_mib: int = Field(0, ge=0, description="Most memory a worker may plan for; 0 is what is free.")

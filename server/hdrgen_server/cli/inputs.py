@@ -7,17 +7,45 @@ sockets.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hdrgen_server.contracts.frame import Colourspace, Frame
+from hdrgen_server.settings import Settings
 from nuke_hdrgen.wire.errors import BadInput
+
+if TYPE_CHECKING:
+    from hdrgen_server.colour.ocio_config import ConfigView
 
 FEWEST, MOST = 2, 7
 MOST_EV = 30.0
-SAME_EV = 0.01
+SAME_EV = 0.05
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The colourspaces of one call.
+
+    `output` is the result's; `given` what the user says the inputs are in, over their tags; `assumed` what an
+    untagged EXR is in: the config's scene_linear. `config` converts inputs that only it understands.
+    """
+
+    output: Colourspace
+    given: Colourspace | None
+    assumed: Colourspace
+    config: ConfigView
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The files of one moment, one for each exposure, and the frame number that the result gets."""
+
+    number: int
+    paths: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -83,26 +111,63 @@ def middle_of(evs: Sequence[float]) -> int:
     return sorted(range(len(evs)), key=lambda index: evs[index])[(len(evs) - 1) // 2]
 
 
+def moments(names: Sequence[str]) -> tuple[Moment, ...]:
+    """The files of each moment: one moment of plain files, or every frame of sequences, one for each exposure.
+
+    Raises BadInput when files are missing, plain files and sequences are mixed, or the sequences' frames differ.
+    """
+    from hdrgen_server.image.files import readable_file
+    from hdrgen_server.image.sequence import find_sequence, is_pattern
+
+    patterns = [is_pattern(name) and not Path(name).is_file() for name in names]
+    if not any(patterns):
+        return (Moment(0, tuple(readable_file(name) for name in names)),)
+    if not all(patterns):
+        raise BadInput("some inputs are sequences and some are files; give one sequence for each exposure")
+    sequences = [find_sequence(name) for name in names]
+    frames = sequences[0].frames
+    for name, sequence in zip(names, sequences, strict=True):
+        odd = sorted(set(frames) ^ set(sequence.frames))
+        if odd:
+            raise BadInput(f"{names[0]} and {name} differ in frame {odd[0]}; each exposure needs the same frames")
+    return tuple(Moment(frame, tuple(sequence.path(frame) for sequence in sequences)) for frame in frames)
+
+
+def config_name(settings: Settings, flag: str | None = None) -> str | None:
+    """The OCIO config to load: --config, else $OCIO (None: the loader reads it), else the settings', else built-in."""
+    return flag or (None if os.environ.get("OCIO") else settings.ocio_config or None)
+
+
+def spaces(settings: Settings, config: str | None, output: str | None, given: str | None) -> Spaces:
+    """Resolve the options' names in the config. Raises UnknownColourspace and BadInput."""
+    from hdrgen_server.colour.ocio_config import load_config
+    from hdrgen_server.colour.ocio_spaces import resolve
+
+    view = load_config(config_name(settings, config))
+    role = resolve(view)
+    target = role if output is None else resolve(view, output)
+    if target.range != "scene_linear":
+        raise BadInput(f"--colourspace {target.name} is {target.range}; results are scene-linear: name a linear space")
+    if not target.interop_id and target.chromaticities is None:
+        raise BadInput(f"{view.source} does not say what {target.name} is; name a space with known primaries")
+    return Spaces(target, None if given is None else resolve(view, given), role, view)
+
+
 def read_bracket(
     paths: Sequence[Path],
     evs: tuple[float, ...] | None,
     reference: int | None,
     *,
-    colourspace: Colourspace | None,
-    assumed: Colourspace,
+    spaces: Spaces,
     nan_policy: str,
 ) -> Bracket:
-    """Read and check a bracket.
-
-    `colourspace` is what the user says the inputs are in, over what the files say; `assumed` is what an
-    untagged EXR is in. Raises BadInput naming the file, what is wrong and what to do.
-    """
+    """Read and check a bracket. Raises BadInput naming the file, what is wrong and what to do."""
     from hdrgen_server.colour.sanitise import sanitise
     from hdrgen_server.image.reading import read_frame
 
     frames: list[Frame] = []
     for path in paths:
-        frame = _in_space(read_frame(path), colourspace, assumed)
+        frame = _in_space(read_frame(path), spaces)
         if frames and (frame.width, frame.height) != (frames[0].width, frames[0].height):
             first = frames[0]
             raise BadInput(
@@ -123,11 +188,16 @@ def read_bracket(
     return Bracket(tuple(relative), tuple(paths), chosen)
 
 
-def _in_space(frame: Frame, colourspace: Colourspace | None, assumed: Colourspace) -> Frame:
-    if colourspace is not None:
-        return replace(frame, colourspace=colourspace)
-    untagged = str(frame.metadata.get("colourspace_from", "")).startswith("assumed")
-    return replace(frame, colourspace=assumed) if untagged and "bits" not in frame.metadata else frame
+def _in_space(frame: Frame, spaces: Spaces) -> Frame:
+    """The frame in a space that the wire can name: what the user says, else its tag, else what is assumed."""
+    untagged = str(frame.metadata.get("colourspace_from", "")).startswith("assumed") and "bits" not in frame.metadata
+    space = spaces.given or (spaces.assumed if untagged else frame.colourspace)
+    named = replace(frame, colourspace=space)
+    if space.interop_id or space.chromaticities is not None:
+        return named
+    from hdrgen_server.colour.ocio import convert
+
+    return convert(named, spaces.assumed, spaces.config)
 
 
 def _exif_evs(frames: Sequence[Frame], paths: Sequence[Path]) -> tuple[float, ...]:

@@ -19,15 +19,18 @@ def command(
     idle_exit: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="End after this long without work; 0 never does.")
     ] = None,
+    socket_group: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="Unix group whose members may connect too.")
+    ] = None,
 ) -> None:
     """Run the sidecar in the foreground until it is interrupted.
 
     Clients find it through its endpoint file in the runtime folder. Exit status 3 when one already runs
     there.
     """
-    given = {"socket": socket, "device": device, "idle_exit_s": 0.0 if idle_exit is None else idle_exit}
-    load_settings(**given)  # a bad value is said here, in one line
-    environment = os.environ | {f"HDRGEN_{k.upper()}": str(v) for k, v in given.items() if v is not None}
+    load_settings(socket=socket, device=device, idle_exit_s=idle_exit, socket_group=socket_group)  # one line if bad
+    given = {"--socket": socket, "--device": device, "--idle-exit": idle_exit or 0.0, "--socket-group": socket_group}
+    options = [text for name, value in given.items() if value is not None for text in (name, str(value))]
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "hdrgen_server.gateway"], environment)  # noqa: S606 becomes it
+    os.execv(sys.executable, [sys.executable, "-m", "hdrgen_server.gateway", *options])  # noqa: S606 becomes it

@@ -1,0 +1,125 @@
+"""`hdrgen bench`: the wire against a bare socket, EXR libraries against each other, or one system's speed."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from hdrgen_server.cli import console
+from nuke_hdrgen.wire.errors import BadInput, BadParameter
+
+Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One measurement: the best and the spread of its repetitions, in milliseconds."""
+
+    what: str
+    best_ms: float
+    median_ms: float
+    worst_ms: float
+
+
+def command(
+    what: Annotated[str, typer.Argument(metavar="wire|exr|SYSTEM", help="What to measure.")],
+    width: Annotated[int, typer.Option(min=64, max=16384)] = 4096,
+    height: Annotated[int, typer.Option(min=64, max=16384)] = 2160,
+    repeat: Annotated[int, typer.Option(min=1, max=100)] = 5,
+    as_json: Json = False,
+) -> None:
+    """Measure, in one run, so that the figures can be compared with each other."""
+    if what == "wire":
+        report = _wire(width, height, repeat)
+    elif what == "exr":
+        report = bench_exr(width, height, repeat)
+    else:
+        report = _system(what, width, height, repeat)
+    if as_json:
+        console.emit_json(report)
+        return
+    rows: list[tuple[str, ...]] = [("what", "best ms", "median ms", "worst ms")]
+    rows += [(t["what"], *(f"{t[k]:.1f}" for k in ("best_ms", "median_ms", "worst_ms"))) for t in report["timings"]]
+    console.table(rows)
+    for name, value in report.get("ratios", {}).items():
+        console.answer(f"{name}: {value}")
+
+
+def measure(what: str, repeat: int, run: Callable[[], object]) -> Timing:
+    """Time `run` after one call that does not count."""
+    run()
+    times: list[float] = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        run()
+        times.append(1e3 * (time.perf_counter() - start))
+    return Timing(what, min(times), statistics.median(times), max(times))
+
+
+def bench_exr(width: int, height: int, repeat: int) -> dict[str, Any]:
+    """Write and read one half RGBA frame as ZIP by OpenEXR and by OpenImageIO, alternating files in one
+    folder.
+    """
+    import OpenEXR
+    import OpenImageIO
+
+    rng = np.random.default_rng(1)
+    ramp = np.linspace(0, 4, width, dtype=np.float32)[None, :, None]
+    noise = 0.03 * rng.standard_normal((height, width, 4), np.float32)
+    pixels = (ramp * (1 + noise)).astype(np.float16)
+    with tempfile.TemporaryDirectory(prefix="hdrgen-bench-") as folder:
+        ours, theirs = str(Path(folder, "ours.exr")), str(Path(folder, "theirs.exr"))
+        header = {"type": OpenEXR.scanlineimage, "compression": OpenEXR.ZIP_COMPRESSION}
+
+        def write_theirs() -> None:
+            spec = OpenImageIO.ImageSpec(width, height, 4, "half")
+            spec.attribute("compression", "zip")
+            output = OpenImageIO.ImageOutput.create(theirs)
+            output.open(theirs, spec)
+            output.write_image(pixels)
+            output.close()
+
+        timings = (
+            measure("OpenEXR write", repeat, lambda: OpenEXR.File(header, {"RGBA": pixels}).write(ours)),
+            measure("OpenImageIO write", repeat, write_theirs),
+            measure("OpenEXR read", repeat, lambda: OpenEXR.File(ours).channels()["RGBA"].pixels),
+            measure("OpenImageIO read", repeat, lambda: OpenImageIO.ImageInput.open(theirs).read_image("half")),
+        )
+    write, write_oiio, read, read_oiio = timings
+    return {
+        "width": width,
+        "height": height,
+        "timings": [asdict(timing) for timing in timings],
+        "ratios": {"OpenImageIO / OpenEXR write": _ratio(write_oiio, write), "read": _ratio(read_oiio, read)},
+    }
+
+
+def _ratio(top: Timing, bottom: Timing) -> str:
+    low, high = top.best_ms / bottom.worst_ms, top.worst_ms / bottom.best_ms
+    return f"{top.median_ms / bottom.median_ms:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _wire(width: int, height: int, repeat: int) -> dict[str, Any]:
+    path = Path(__file__).resolve().parents[3] / "benchmarks" / "bench_wire.py"
+    spec = importlib.util.spec_from_file_location("bench_wire", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise BadInput(f"{path} is not there: the wire benchmark comes with a checkout; run it from one")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.run(width=width, height=height, repeat=repeat)
+
+
+def _system(name: str, width: int, height: int, repeat: int) -> dict[str, Any]:
+    """A synthetic job through the pack's operator in this process."""
+    from hdrgen_server.packs.descriptors import system_names
+
+    raise BadParameter(f"no benchmark for {name!r}; there are wire, exr, {', '.join(system_names())}")

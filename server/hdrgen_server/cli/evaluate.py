@@ -1,0 +1,3 @@
+"""`hdrgen evaluate`: scores results against references by the protocol."""
+
+from __future__ import annotations

@@ -1,0 +1,176 @@
+"""`hdrgen hdrfuse`: a bracket of photographs becomes one tagged scene-linear EXR, through the sidecar.
+
+It owns the command's options and the order of things: everything that can be refused here is refused before the
+sidecar is found or started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from hdrgen_server.cli import console, inputs, jobs, outputs
+from hdrgen_server.contracts.descriptor import Value
+from hdrgen_server.packs import licence
+from hdrgen_server.packs.manifest import Pack
+from hdrgen_server.packs.registry import load_registry
+from hdrgen_server.settings import Settings, load_settings
+from nuke_hdrgen.wire.errors import BadInput, BadParameter
+
+OPERATION = "hdrfuse"
+QUALITIES = ("draft", "final")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the options say, checked: the pack, its parameters and the two colourspaces."""
+
+    pack: Pack
+    parameters: dict[str, Value]
+    quality: str
+    seed: int
+    aovs: bool
+    spaces: inputs.Spaces
+
+
+def command(
+    images: Annotated[list[str], typer.Argument(metavar="IMG IMG [IMG…]", help="2 to 7 exposures; or in.####.exr.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="OUT.exr", help="The EXR; out.####.exr.")],
+    ev: Annotated[
+        str | None, typer.Option(metavar="E1,E2,…", help="EV of each input in stops; else EXIF says. --ev=-2,0,2")
+    ] = None,
+    reference: Annotated[
+        int | None, typer.Option(metavar="N", help="Input whose exposure is kept, from 0; else the middle EV.")
+    ] = None,
+    pack: Annotated[str | None, typer.Option(metavar="NAME", help="Pack; else the quality's default.")] = None,
+    quality: Annotated[str, typer.Option(metavar="draft|final", help="Fast, or the best there is.")] = "draft",
+    colourspace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Scene-linear space of the result; else the scene_linear role.")
+    ] = None,
+    input_colourspace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Space of the inputs; else their tags, 8-bit is sRGB texture.")
+    ] = None,
+    config: Annotated[str | None, typer.Option(metavar="CONFIG", help="OCIO config; else $OCIO or built-in.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of systems that draw noise.")] = 0,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Steps of systems that take steps.")] = None,
+    aovs: Annotated[bool, typer.Option("--aovs", help="Write the system's masks as layers.")] = False,
+    preview: Annotated[str | None, typer.Option(metavar="OUT.png", help="Write a contact sheet too.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PARAMETER=VALUE", help="Any parameter of the pack.")
+    ] = None,
+    server: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Sidecar; else found or started.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
+) -> None:
+    """Fuse a bracket into one scene-linear EXR at the exposure of its reference.
+
+    Inputs are JPEG, PNG, TIFF, camera raw or EXR of one size, or sequences, one per exposure.
+    """
+    inputs.check_count(len(images))
+    inputs.check_reference(reference, len(images))
+    evs = inputs.parse_evs(ev, len(images))
+    moments = inputs.moments(images)
+    targets = outputs.plan(output, preview, [moment.number for moment in moments])
+    settings = load_settings(server=server)
+    spaces = inputs.spaces(settings, config, colourspace, input_colourspace)
+    given = parse_sets(sets or []) | ({} if steps is None else {"steps": str(steps)})
+    choice = choose(settings, pack, quality, given, seed=seed, aovs=aovs, spaces=spaces)
+    brackets = [_read(moment, evs, reference, spaces, settings) for moment in moments[:1]]
+    results: list[dict[str, Any]] = []
+    with jobs.connected(settings) as link:
+        for moment, target in zip(moments, targets, strict=True):
+            bracket = brackets.pop() if brackets else _read(moment, evs, reference, spaces, settings)
+            results.append(_fuse(link, bracket, choice, target, moment.number))
+    report = {"operation": OPERATION, "pack": choice.pack.name, "preview_pack": choice.pack.preview, "results": results}
+    if as_json:
+        console.emit_json(report)
+        return
+    for result in results:
+        console.answer(outputs.sentence(result, choice.pack))
+
+
+def parse_sets(pairs: Sequence[str]) -> dict[str, str]:
+    """The `--set PARAMETER=VALUE` options. Raises BadParameter."""
+    given: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise BadParameter(f"--set {pair!r} is no PARAMETER=VALUE; `hdrgen packs show NAME` lists parameters")
+        if name.strip() in given:
+            raise BadParameter(f"--set {name.strip()} is given twice; give it once")
+        given[name.strip()] = value.strip()
+    return given
+
+
+def choose(
+    settings: Settings,
+    name: str | None,
+    quality: str,
+    given: dict[str, str],
+    *,
+    seed: int,
+    aovs: bool,
+    spaces: inputs.Spaces,
+) -> Choice:
+    """The pack and its parameters, with its licence checked. Raises UnknownPack, BadParameter, LicenceNotAccepted."""
+    if quality not in QUALITIES:
+        raise BadParameter(f"--quality must be {' or '.join(QUALITIES)}, got {quality!r}")
+    registry = load_registry(settings)
+    pack = registry.get(name) if name else registry.default_for(OPERATION, quality)
+    if OPERATION not in pack.descriptor.operations:
+        does = ", ".join(pack.descriptor.operations)
+        raise BadParameter(f"pack {pack.name} does {does}, not {OPERATION}; `hdrgen packs list` shows the others")
+    licence.require(pack, settings)
+    if "reference" in given:
+        raise BadParameter("the reference is set with --reference N, not with --set")
+    parameters = {key: typed(pack, key, text) for key, text in given.items()}
+    pack.descriptor.resolve(parameters)
+    return Choice(pack, parameters, quality, seed, aovs, spaces)
+
+
+def typed(pack: Pack, name: str, text: str) -> Value:
+    """A parameter's value from the command line's text, in the type that the descriptor names. Raises BadParameter."""
+    kind = next((p.kind for p in pack.descriptor.parameters if p.name == name), "text")
+    if kind == "bool":
+        if text.lower() not in {"true", "false", "1", "0", "yes", "no"}:
+            raise BadParameter(f"{name} must be true or false, got {text!r}")
+        return text.lower() in {"true", "1", "yes"}
+    try:
+        return int(text) if kind == "int" else float(text) if kind == "float" else text
+    except ValueError as error:
+        raise BadParameter(f"{name} must be {kind}, got {text!r}") from error
+
+
+def _read(
+    moment: inputs.Moment,
+    evs: tuple[float, ...] | None,
+    reference: int | None,
+    spaces: inputs.Spaces,
+    settings: Settings,
+) -> inputs.Bracket:
+    return inputs.read_bracket(moment.paths, evs, reference, spaces=spaces, nan_policy=settings.nan_policy)
+
+
+def _fuse(
+    link: jobs.Link, bracket: inputs.Bracket, choice: Choice, target: outputs.Target, number: int
+) -> dict[str, Any]:
+    parameters: dict[str, Value] = {**choice.parameters, "reference": bracket.reference}
+    job = jobs.Job(
+        OPERATION,
+        choice.pack.name,
+        parameters,
+        bracket.frames,
+        bracket.paths,
+        choice.spaces.output,
+        number=number,
+        quality=choice.quality,
+        seed=choice.seed,
+        aovs=choice.aovs,
+    )
+    with console.progress(target.exr.name) as update:
+        outcome = jobs.run(link, job, update)
+    if len(outcome.bodies) != 1:
+        raise BadInput(f"{choice.pack.name} gave {len(outcome.bodies)} results where one was due; use another pack")
+    return outputs.write(target, outcome, bracket, choice.spaces.output)
