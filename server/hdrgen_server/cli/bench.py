@@ -1,4 +1,4 @@
-"""`hdrgen bench`: the wire against a bare socket, EXR libraries against each other, or one system's speed."""
+"""`hdrgen bench`: the wire against a bare socket, EXR libraries against each other, or one pack's speed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import typer
 
 from hdrgen_server.cli import console
-from nuke_hdrgen.wire.errors import BadInput, BadParameter
+from nuke_hdrgen.wire.errors import BadInput
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
 
@@ -31,7 +31,7 @@ class Timing:
 
 
 def command(
-    what: Annotated[str, typer.Argument(metavar="wire|exr|SYSTEM", help="What to measure.")],
+    what: Annotated[str, typer.Argument(metavar="wire|exr|PACK", help="What to measure.")],
     width: Annotated[int, typer.Option(min=64, max=16384)] = 4096,
     height: Annotated[int, typer.Option(min=64, max=16384)] = 2160,
     repeat: Annotated[int, typer.Option(min=1, max=100)] = 5,
@@ -119,7 +119,24 @@ def _wire(width: int, height: int, repeat: int) -> dict[str, Any]:
 
 
 def _system(name: str, width: int, height: int, repeat: int) -> dict[str, Any]:
-    """A synthetic job through the pack's operator in this process."""
-    from hdrgen_server.packs.descriptors import system_names
+    """A synthetic three-shot bracket through the pack's operator, in this process, on the CPU or the set device."""
+    from hdrgen_server.cli.direct import load_operator, run_operator
+    from hdrgen_server.colour.curves import CURVES
+    from hdrgen_server.contracts.frame import Colourspace, Frame
+    from hdrgen_server.packs.registry import load_registry
+    from hdrgen_server.settings import load_settings
 
-    raise BadParameter(f"no benchmark for {name!r}; there are wire, exr, {', '.join(system_names())}")
+    settings = load_settings()
+    pack = load_registry(settings).get(name)
+    operator = load_operator(pack, "cpu" if settings.device == "auto" else settings.device)
+    rng = np.random.default_rng(1)
+    light = np.linspace(0.01, 4, width, dtype=np.float32)[None, :, None] * rng.uniform(0.5, 1, (height, 1, 3))
+    space = Colourspace("srgb_rec709_scene", "srgb_rec709_scene", None, "encoded")
+    frames: list[Frame] = []
+    for ev in (-2.0, 0.0, 2.0):
+        codes: Any = CURVES["srgb"].encode(np.clip(light * 2.0**ev, 0, 1))
+        pixels = np.ascontiguousarray(np.round(codes * 255) / 255, dtype=np.float32)
+        frames.append(Frame(pixels, ("R", "G", "B"), space, ev=ev, metadata={"bits": 8}))
+    operation = pack.descriptor.operations[0]
+    timing = measure(f"{pack.name} {width}x{height}", repeat, lambda: run_operator(operator, operation, frames, {}))
+    return {"width": width, "height": height, "timings": [asdict(timing)]}
