@@ -268,7 +268,8 @@ class Dispatcher:
             self._metrics.job_ended("done", self._clock.now() - job.opened_at)
             job.over = True
             seconds = self._clock.now() - job.opened_at
-            job.client.tell(m.Done(job.id, job.delivered, seconds, {**job.counts, **message.counts}))
+            job.add_counts(message.counts)
+            job.client.tell(m.Done(job.id, job.delivered, seconds, job.counts))
             job.client.forget(job)
         self._let_go(job)
         self.pump()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -59,7 +59,7 @@ class Shelf:
         return (pack.name, pack.digest) in self._loaded
 
     @contextmanager
-    def operator(self, pack: Pack) -> Iterator[Operator]:
+    def operator(self, pack: Pack) -> Generator[Operator]:
         """The pack's operator, loaded if need be, kept for the length of the block."""
         key = (pack.name, pack.digest)
         with self._lock:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -33,7 +33,7 @@ class Turns:
             self._changed.notify_all()
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Generator[None]:
         """Give the turn up for the length of a block, and wait for it again."""
         self.give_up()
         try:

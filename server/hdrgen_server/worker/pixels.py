@@ -1,0 +1,82 @@
+"""Bodies to frames and frames to bodies.
+
+It owns decoding of a slot into a frame in the system's space, and assembling of the final result bytes. It must not
+know messages' order, slots' names or systems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import numpy as np
+
+from hdrgen_server.colour.interop import colourspace as interop_colourspace
+from hdrgen_server.colour.ocio import convert
+from hdrgen_server.colour.sanitise import sanitise
+from hdrgen_server.contracts.frame import Chromaticities, Colourspace, Frame
+from hdrgen_server.image.exr import encode_exr, read_exr_frame
+from nuke_hdrgen.wire import messages as m
+
+RAW_DTYPES = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A frame ready for an operator, and the counts of what was wrong with it."""
+
+    frame: Frame
+    counts: dict[str, int]
+
+
+def decode(picture: m.Frame, body: memoryview, space: Colourspace) -> Decoded:
+    """The body of a slot as a sanitised frame in `space`; an encoded frame stays encoded, for the system to decode.
+
+    The header's colourspace, number and EV win over what an EXR says of itself. NaN and Inf are replaced and counted
+    before any matrix. Raises BadInput for what cannot be decoded.
+    """
+    stated = colourspace_of(picture.colourspace)
+    if picture.format == "exr":
+        frame = read_exr_frame(bytes(body), name=f"frame {picture.index}")
+    else:
+        codes = np.frombuffer(body, RAW_DTYPES[picture.format]).reshape(picture.shape)
+        frame = Frame(codes.astype(np.float32), tuple(picture.channels), stated)
+    frame = replace(frame, colourspace=stated, ev=picture.ev, number=picture.number)
+    frame, counts = sanitise(frame)
+    if stated.range == "scene_linear":
+        frame = convert(frame, space)
+    return Decoded(frame, counts.as_dict())
+
+
+def encode(
+    frame: Frame, request: m.Open, output: Colourspace, attributes: Mapping[str, str | int | float]
+) -> tuple[bytes, str, Frame]:
+    """The result's final bytes, their format, and the frame in the requested space.
+
+    An EXR carries tags, layers and attributes; a raw body is float32 (H, W, C) of the colour and alpha channels.
+    """
+    frame = convert(frame, output)
+    if request.encoding == "exr":
+        return encode_exr(frame, compression=request.compression, attributes=attributes), "exr", frame
+    return np.ascontiguousarray(frame.pixels, dtype="<f4").tobytes(), "f32", frame
+
+
+def colourspace_of(stated: m.Colourspace) -> Colourspace:
+    """The wire's colourspace as the contracts' one."""
+    return Colourspace(
+        stated.name,
+        stated.interop_id,
+        cast(Chromaticities, stated.chromaticities) if stated.chromaticities else None,
+        cast(Literal["scene_linear", "encoded", "data"], stated.range),
+    )
+
+
+def stated(space: Colourspace) -> m.Colourspace:
+    """A colourspace as the wire carries it."""
+    return m.Colourspace(space.name, space.interop_id, space.chromaticities, space.range)
+
+
+def system_space(interop_id: str) -> Colourspace:
+    """The space that a descriptor names by interop id. Raises UnknownColourspace."""
+    return interop_colourspace(interop_id)

@@ -1,0 +1,255 @@
+"""The worker process: hears the gateway, runs jobs, beats, and ends with its pipe.
+
+It owns threads and the process's one broad except. It must not know sockets of clients, nor any system by name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+from pathlib import Path
+
+import numpy as np
+
+from hdrgen_server import __version__
+from hdrgen_server.contracts.frame import Frame
+from hdrgen_server.contracts.operator import Operator, Request
+from hdrgen_server.packs.manifest import Pack
+from hdrgen_server.packs.registry import load_registry
+from hdrgen_server.settings import Settings
+from hdrgen_server.worker.identity import record, result_key
+from hdrgen_server.worker.job import Reports, WorkerJob, incoming, wait_for_slot
+from hdrgen_server.worker.link import Link, PipeEnded
+from hdrgen_server.worker.memory import MemoryState, free_caches, is_out_of_memory, memory_state
+from hdrgen_server.worker.pixels import colourspace_of, encode, stated, system_space
+from hdrgen_server.worker.shelf import Shelf
+from hdrgen_server.worker.slots import SlotMap
+from hdrgen_server.worker.turns import Turns
+from nuke_hdrgen.wire import messages as m
+from nuke_hdrgen.wire import worker_messages as w
+from nuke_hdrgen.wire.errors import HDRGenError, OutOfMemory, UnknownPack
+
+log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+
+
+class Process:
+    """Everything that the worker's threads share."""
+
+    def __init__(self, device: str, sock: socket.socket, slots: Path, settings: Settings) -> None:
+        self.device, self.settings = device, settings
+        self.link = Link(sock, settings.limits)
+        self.slots = SlotMap(slots)
+        self.turns = Turns()
+        self.shelf = Shelf(device, time.monotonic, self.memory)
+        self._registry = load_registry(settings)
+        self._jobs: dict[str, WorkerJob] = {}
+        self._over = threading.Event()
+        self.versions = {"hdrgen": __version__, "python": platform.python_version(), "numpy": np.__version__}
+
+    def memory(self) -> MemoryState:
+        """The device's memory within the budget of the settings."""
+        return memory_state(self.device, self.settings.memory_budget_mib)
+
+    def run(self) -> None:
+        """Serve until the pipe ends."""
+        state = self.memory()
+        self.link.send(w.WReady(self.device, state.free_mib, state.total_mib, self.versions))
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        try:
+            while True:
+                self._hear(self.link.receive())
+        except PipeEnded:
+            log.info("pipe ended")
+        finally:
+            self._over.set()
+
+    def pack(self, order: w.WOpen) -> Pack:
+        """The pack of an order. Raises UnknownPack when another one has that name by now."""
+        pack = self._registry.get(order.open.pack or "")
+        if pack.digest != order.pack_digest:
+            self._registry = load_registry(self.settings)
+            pack = self._registry.get(order.open.pack or "")
+        if pack.digest != order.pack_digest:
+            raise UnknownPack(f"pack {pack.name} has changed since the sidecar started; restart the sidecar")
+        return pack
+
+    def _hear(self, message: m.Message) -> None:
+        if isinstance(message, w.WOpen):
+            job = WorkerJob(message)
+            self._jobs[job.id] = job
+            threading.Thread(target=self._run_job, args=(job,), name=job.id, daemon=True).start()
+        elif isinstance(message, w.WFree):
+            self.shelf.drop(message.pack or "")
+        else:
+            name = message.frame.id if isinstance(message, w.WFrame) else getattr(message, "id", "")
+            job = self._jobs.get(name)
+            if job is not None:
+                job.hear(message)
+
+    def _beat(self) -> None:
+        while not self._over.wait(min(1.0, self.settings.limit_beat_s / 2)):
+            phases = [job.phase for job in list(self._jobs.values())]
+            quiet = next((p for p in ("loading", "compiling") if p in phases), phases[0] if phases else "idle")
+            try:
+                self.link.send(w.WBeat(quiet, self.memory().free_mib, tuple(self.shelf.names)))
+            except PipeEnded:
+                return
+            self.shelf.drop_idle(self.settings.pack_idle_s)
+
+    def _run_job(self, job: WorkerJob) -> None:
+        """The top of a job's thread: whatever the operator raises becomes one message."""
+        self.turns.take()
+        try:
+            answer: m.Message = run_job(self, job)
+        except PipeEnded:
+            return
+        except HDRGenError as error:
+            answer = w.WError(job.id, error.code, error.message, error.details, isinstance(error, OutOfMemory))
+        except Exception as error:  # noqa: BLE001  # the one broad except of this process
+            answer = self._failure(job, error)
+        finally:
+            self.turns.give_up()
+            self._jobs.pop(job.id, None)
+        free_caches()
+        try:
+            self.link.send(answer)
+        except PipeEnded:
+            log.info("pipe ended before a job's answer")
+
+    def _failure(self, job: WorkerJob, error: Exception) -> w.WError:
+        if is_out_of_memory(error):
+            log.warning("out of memory", extra={"job": job.id, "rung": job.order.rung})
+            return w.WError(job.id, OutOfMemory.code, "memory ran out", {"free_mib": self.memory().free_mib}, True)
+        log.exception("operator failed", extra={"job": job.id, "pack": job.order.open.pack})
+        text = f"{job.order.open.pack} failed: {type(error).__name__}; see the sidecar's worker.log"
+        return w.WError(job.id, "operator_failed", text)
+
+
+def run_job(process: Process, job: WorkerJob) -> w.WDone:
+    """Run one job in its thread, holding the turn; its last message.
+
+    Raises Cancelled, HDRGenError, and whatever the operator raises.
+    """
+    started = time.monotonic()
+    reports = Reports(job, process.link.send)
+    reports.phase("loading")
+    pack = process.pack(job.order)
+    if job.order.rung:
+        process.shelf.drop()
+        free_caches()
+    first = _wait_for_first(job, process.turns)
+    _make_room(process, job, pack, first)
+    with process.shelf.operator(pack) as operator:
+        operator.set_rung(job.order.rung)
+        reports.phase("step")
+        _Results(process, job, pack, operator, reports).run()
+    return w.WDone(job.id, time.monotonic() - started, job.counts)
+
+
+def _wait_for_first(job: WorkerJob, turns: Turns) -> w.WFrame | None:
+    """The first frame, for its size; it stays in the line."""
+    with turns.paused(), job.changed:
+        job.changed.wait_for(lambda: job.waiting or job.ended or job.cancelled)
+    job.raise_if_cancelled()
+    return job.waiting[0] if job.waiting else None
+
+
+def _make_room(process: Process, job: WorkerJob, pack: Pack, first: w.WFrame | None) -> None:
+    """Drop unused packs until the prediction fits. Raises OutOfMemory, naming needed and free, when it does not."""
+    if first is None or len(first.frame.shape) < 2:
+        return
+    held = job.order.open.frames if pack.descriptor.frames_maximum is not None else pack.descriptor.window
+    needed = pack.descriptor.memory.predict_mib(first.frame.shape[1], first.frame.shape[0], max(1, held))
+    if process.shelf.holds(pack):
+        needed -= pack.descriptor.memory.fixed_mib
+    state = process.shelf.make_room(needed, keep=pack)
+    if state.free_mib < needed and job.order.rung < 2:  # below that, tiles are smaller than the prediction knows
+        raise OutOfMemory(
+            f"{pack.name} needs about {needed:.0f} MiB, {state.free_mib:.0f} MiB are free; close other programs or "
+            "use a smaller frame",
+            needed_mib=needed,
+            free_mib=state.free_mib,
+        )
+
+
+class _Results:
+    """Pulls an operator's results and sends each from a slot."""
+
+    def __init__(self, process: Process, job: WorkerJob, pack: Pack, operator: Operator, reports: Reports) -> None:
+        self._process, self._job, self._pack, self._operator, self._reports = process, job, pack, operator, reports
+        descriptor = pack.descriptor
+        self._streams = descriptor.window == 1 and descriptor.frames_maximum in (None, 1)
+        self._output = colourspace_of(job.order.open.output)
+
+    def run(self) -> None:
+        """Run the operator to its end."""
+        request = self._job.order.open
+        asked = Request(
+            request.operation, request.parameters, request.seed, request.quality, request.frames, request.aovs
+        )
+        for done, frame in enumerate(self._frames(asked), start=1):
+            self._job.raise_if_cancelled()
+            self._send(done, frame)
+            with self._process.turns.paused():
+                pass
+
+    def _frames(self, asked: Request) -> Iterator[Frame]:
+        process = self._process
+        space = system_space(self._pack.descriptor.input_space)
+        frames = incoming(self._job, space, process.slots, process.turns, process.link.send)
+        return self._operator.run(asked, frames, self._reports)
+
+    def _send(self, done: int, frame: Frame) -> None:
+        job, process, request = self._job, self._process, self._job.order.open
+        base = (job.first_index or 0) if self._streams else 0
+        index = base + done - 1
+        self._reports.phase("encoding")
+        hashes = job.hashes[done - 1 : done] if self._streams else job.hashes
+        key = result_key(request, self._pack, self._output, hashes, request.parameters, index)
+        attributes = record(request, self._pack, key, process.versions)
+        data, kind, sent = encode(frame, request, self._output, attributes)
+        slot = wait_for_slot(job, len(data), process.turns, process.link.send)
+        process.slots.view(slot.slot, len(data))[:] = data
+        result = m.Result(
+            id=job.id,
+            index=index,
+            number=sent.number,
+            format=kind,
+            shape=sent.pixels.shape,
+            channels=sent.channels,
+            colourspace=stated(sent.colourspace),
+            ev=sent.ev,
+            key=key,
+            sha256=hashlib.sha256(data).hexdigest(),
+            counts=self._take_counts(),
+            warnings=warnings_of(sent),
+        )
+        process.link.send(w.WResult(result, slot.slot, len(data), base + done if self._streams else 0))
+
+    def _take_counts(self) -> dict[str, int]:
+        counts, self._job.counts = self._job.counts, {}
+        return counts
+
+
+def warnings_of(frame: Frame) -> tuple[str, ...]:
+    """Warnings that a system put into its result's metadata."""
+    given = frame.metadata.get("warnings", ())
+    return tuple(str(text) for text in given) if isinstance(given, (list, tuple)) else ()
+
+
+def die_with_parent(parent: int) -> bool:
+    """Have the kernel end this process with its parent (prctl(2)); False when the parent has gone already."""
+    if platform.system() == "Linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    return os.getppid() == parent
