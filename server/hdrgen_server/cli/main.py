@@ -52,18 +52,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("hdrfuse")(hdrfuse.command)
-app.command("serve")(serve.command)
-app.command("status")(status.command)
-app.command("doctor")(doctor.command)
-app.command("preview")(preview.command)
-app.command("evaluate")(evaluate.command)
+app.command("hdrfuse", short_help="Fuse a bracket into one scene-linear EXR.")(hdrfuse.command)
+app.command("serve", short_help="Run the sidecar in the foreground.")(serve.command)
+app.command("status", short_help="Say what the sidecar is doing.")(status.command)
+app.command("doctor", short_help="Say what is wrong here, and what to do.")(doctor.command)
+app.command("preview", short_help="Picture a scene-linear file.")(preview.command)
+app.command("evaluate", short_help="Score packs on held-out brackets.")(evaluate.command)
 app.add_typer(train.app, name="train")
 app.add_typer(packs.app, name="packs")
-app.command("bench")(bench.command)
-app.command("config")(config.command)
-app.command("nuke-path")(nuke_path.command)
-app.command("demo")(demo.command)
+app.command("bench", short_help="Measure the wire, EXR or a pack.")(bench.command)
+app.command("config", short_help="Print the settings and their origins.")(config.command)
+app.command("nuke-path", short_help="Print the folder for NUKE_PATH.")(nuke_path.command)
+app.command("demo", short_help="Run the examples through a sidecar.")(demo.command)
 
 
 @app.callback()
