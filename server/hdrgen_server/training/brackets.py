@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hdrgen_server.training.scenes import Scene
-from hdrgen_server.training.views import View, anchor_exposure, perspective
+from hdrgen_server.training.views import LUMINANCE, View, anchor_exposure, perspective
 
 Array = npt.NDArray[np.float32]
 SHOT, READ = 2e-4, 1e-6
 CAMERA_S = 0.35
 MARGIN = 48
 BORDER = 8
+BRIGHT_SHARE, BRIGHT_STOPS, BRIGHT_CEILING_STOPS, BRIGHT_TRIES = 0.05, 0.5, 3.3, 24
 
 
 @dataclass(frozen=True)
@@ -97,22 +98,18 @@ def simulate(
     *,
     camera: Camera = Camera(),
     motion: Motion = STILL,
+    bright: bool = False,
 ) -> BracketSample:
     """Photograph a random view of a random scene, (height, width) in size, moving as told.
 
-    The reference sees the view itself; every other exposure a shifted one, with the foreground somewhere else.
+    The reference sees the view itself; every other exposure a shifted one, with the foreground somewhere else. `bright`
+    looks around (at most 24 times) for a view of which at least 5 % clips at EV 0, by half a stop on average: only
+    those tell methods apart.
     """
-    height, width = size
     scene = scenes[int(rng.integers(len(scenes)))]
     moving = motion != STILL
     margin = MARGIN if moving else 0
-    wide = perspective(scene.scene_linear_hwc, View.random(rng), height + 2 * margin, width + 2 * margin)
-    if rng.random() < 0.5:
-        wide = wide[:, ::-1]
-    inner = wide[margin : margin + height, margin : margin + width]
-    anchored = anchor_exposure(inner)
-    gain = np.float32(anchored.sum(dtype=np.float64) / max(inner.sum(dtype=np.float64), 1e-12))
-    wide = np.ascontiguousarray(wide * gain)
+    wide = _view(rng, scene, size, margin, bright=bright)
     patches = [_Patch.random(rng, scenes, motion, size, margin) for _ in range(motion.patches)]
     exposures = tuple(float(ev) - float(evs[reference]) for ev in evs)
     truth = _compose(wide, patches, rng, STILL, size, margin, at_rest=True)
@@ -125,6 +122,32 @@ def simulate(
         )
         codes.append(camera.shoot(seen, ev, rng))
     return BracketSample(np.stack(codes), exposures, reference, truth, scene.name, BORDER if moving else 0)
+
+
+def _view(rng: np.random.Generator, scene: Scene, size: tuple[int, int], margin: int, *, bright: bool) -> Array:
+    """A view with a margin around it, exposed for what lies within."""
+    rows, columns = slice(margin, margin + size[0]), slice(margin, margin + size[1])
+    view = View.random(rng)
+    for _ in range(BRIGHT_TRIES if bright else 0):
+        glance = anchor_exposure(perspective(scene.scene_linear_hwc, view, 32, 32 * size[1] // size[0]))
+        if _is_bright(glance):
+            break
+        view = View.random(rng)
+    wide = perspective(scene.scene_linear_hwc, view, size[0] + 2 * margin, size[1] + 2 * margin, margin=margin)
+    if rng.random() < 0.5:
+        wide = wide[:, ::-1]
+    inner = wide[rows, columns]
+    gain = anchor_exposure(inner).sum(dtype=np.float64) / max(inner.sum(dtype=np.float64), 1e-12)
+    return np.ascontiguousarray(wide * np.float32(gain))
+
+
+def _is_bright(scene_linear_hwc: Array) -> bool:
+    """Whether at least 5 % of the pixels pass 1.0, by half a stop of luminance on average."""
+    over = scene_linear_hwc.max(axis=2) >= 1
+    if over.mean() < BRIGHT_SHARE:
+        return False
+    luminance = np.maximum(scene_linear_hwc[over] @ LUMINANCE, 2.0**-10)
+    return float(np.minimum(np.log2(luminance), BRIGHT_CEILING_STOPS).mean()) >= BRIGHT_STOPS
 
 
 @dataclass(frozen=True, eq=False)

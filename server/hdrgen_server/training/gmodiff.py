@@ -26,6 +26,7 @@ from hdrgen_server.training.loop import Position, Schedule, train
 from hdrgen_server.training.scenes import Scene, load_scenes
 
 CROP = 128
+BRIGHT = 0.7
 HELD_OUT_KINDS = (
     ("still 2", 2, STILL),
     ("still 3", 3, STILL),
@@ -75,7 +76,9 @@ def _sample(rng: np.random.Generator, scenes: Sequence[Scene], count: int, crop:
     spacing = float(rng.choice([1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, rng.uniform(1, 3.5)])) * (1.0 if count <= 3 else 0.6)
     evs = [spacing * (i - (count - 1) / 2) for i in range(count)]
     reference = int(rng.integers(count)) if rng.random() < 0.25 else count // 2
-    return simulate(rng, scenes, (crop, crop), evs, reference, camera=Camera.random(rng), motion=_motion(rng))
+    bright = bool(rng.random() < BRIGHT)
+    camera, motion = Camera.random(rng), _motion(rng)
+    return simulate(rng, scenes, (crop, crop), evs, reference, camera=camera, motion=motion, bright=bright)
 
 
 def _motion(rng: np.random.Generator) -> Motion:
@@ -112,7 +115,7 @@ class RegressorTask:
             sets[name] = []
             for index in range(HELD_OUT_EACH):
                 rng = np.random.default_rng((77, index))
-                s = simulate(rng, scenes, (192, 192), (-spacing, 0, spacing), 1, motion=motion)
+                s = simulate(rng, scenes, (192, 192), (-spacing, 0, spacing), 1, motion=motion, bright=True)
                 bracket = to_bracket([prepare(list(s.codes_nhwc), s.evs, s.reference)])
                 sets[name].append(Batch(bracket, _planes([s.scene_linear_hwc])))
         return sets

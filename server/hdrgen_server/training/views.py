@@ -32,11 +32,13 @@ class View:
         )  # fmt: skip
 
 
-def perspective(panorama_hwc: Array, view: View, height: int, width: int) -> Array:
-    """Project a view of an equirectangular (H, W, 3) image to (height, width, 3), bilinear, seamless across the wrap."""
+def perspective(panorama_hwc: Array, view: View, height: int, width: int, *, margin: int = 0) -> Array:
+    """Project a view of an equirectangular (H, W, 3) image to (height, width, 3), bilinear and seamless.
+
+    `fov` spans the width without `margin` pixels on either side."""
     import cv2
 
-    focal = 0.5 * width / np.tan(np.radians(view.fov) / 2)
+    focal = 0.5 * (width - 2 * margin) / np.tan(np.radians(view.fov) / 2)
     x = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / focal
     y = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / focal
     rays = np.stack([*np.meshgrid(x, y), np.ones((height, width), np.float32)], axis=-1)
