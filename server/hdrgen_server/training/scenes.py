@@ -22,7 +22,8 @@ HELD_OUT = ("bpy_interior", "bpy_sunrise", "lebombo", "potsdamer_platz")
 @dataclass(frozen=True, eq=False)
 class Scene:
     """An equirectangular panorama, (H, W, 3) float32, linear Rec.709, at least 0; `negatives` counts what was
-    raised."""
+    raised.
+    """
 
     name: str
     scene_linear_hwc: npt.NDArray[np.float32]

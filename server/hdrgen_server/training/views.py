@@ -35,7 +35,8 @@ class View:
 def perspective(panorama_hwc: Array, view: View, height: int, width: int, *, margin: int = 0) -> Array:
     """Project a view of an equirectangular (H, W, 3) image to (height, width, 3), bilinear and seamless.
 
-    `fov` spans the width without `margin` pixels on either side."""
+    `fov` spans the width without `margin` pixels on either side.
+    """
     import cv2
 
     focal = 0.5 * (width - 2 * margin) / np.tan(np.radians(view.fov) / 2)
