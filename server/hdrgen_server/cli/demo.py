@@ -11,7 +11,7 @@ from hdrgen_server.cli import console, hdrfuse
 from nuke_hdrgen.wire.errors import BadInput, StorageError
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
-BRACKET = ("under", "middle", "over")
+BRACKET = ("1_under", "2_middle", "3_over")
 
 
 def command(

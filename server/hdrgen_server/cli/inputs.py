@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FEWEST, MOST = 2, 7
 MOST_EV = 30.0
 SAME_EV = 0.05
+UNLIKE_EV = 0.7
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,13 @@ class Moment:
 class Bracket:
     """Frames of one moment in the order given, each with its EV against the reference's.
 
-    `frames` are (H, W, C) float32 in their own colourspace; `paths` are their files.
+    `frames` are (H, W, C) float32 in their own colourspace; `paths` are their files; `warning` is "" or one line.
     """
 
     frames: tuple[Frame, ...]
     paths: tuple[Path, ...]
     reference: int
+    warning: str = ""
 
     @property
     def evs(self) -> tuple[float, ...]:
@@ -185,7 +187,19 @@ def read_bracket(
     known = evs or _exif_evs(frames, paths)
     chosen = middle_of(known) if reference is None else reference
     relative = [replace(f, ev=ev - known[chosen]) for f, ev in zip(frames, known, strict=True)]
-    return Bracket(tuple(relative), tuple(paths), chosen)
+    return Bracket(tuple(relative), tuple(paths), chosen, _disagreement(relative, paths, chosen))
+
+
+def _disagreement(frames: Sequence[Frame], paths: Sequence[Path], reference: int) -> str:
+    """A warning when the files' own exposures contradict the EVs in use: usually files in another order."""
+    from hdrgen_server.image.photograph import exposure_ev
+
+    base = exposure_ev(frames[reference])
+    for frame, path in zip(frames, paths, strict=True):
+        own = exposure_ev(frame)
+        if base is not None and own is not None and abs(own - base - frame.ev) > UNLIKE_EV:
+            return f"{path} is taken as EV {frame.ev:+g}, its own exposure says {own - base:+.1f}; check the order"
+    return ""
 
 
 def _in_space(frame: Frame, spaces: Spaces) -> Frame:

@@ -82,7 +82,7 @@ def run(link: Link, job: Job, update: Update) -> Outcome:
         quality=job.quality,
         aovs=job.aovs,
         provenance=job.provenance,
-        attributes={"hdrgen/client": f"hdrgen {__version__}"},
+        attributes={"client": f"hdrgen {__version__}"},
     )
     bodies: list[memoryview] = []
     key, warnings, counts = "", list[str](), dict[str, int]()

@@ -56,7 +56,8 @@ def write(target: Target, outcome: Outcome, bracket: Bracket, space: Colourspace
         from hdrgen_server.cli.preview import write_preview
 
         write_preview(target.exr, target.preview, (-4.0, -2.0, 0.0, 2.0))
-    for warning in outcome.warnings:
+    warnings = [*([bracket.warning] if bracket.warning else []), *outcome.warnings]
+    for warning in warnings:
         console.note(warning)
     return {
         "output": str(target.exr),
@@ -68,7 +69,7 @@ def write(target: Target, outcome: Outcome, bracket: Bracket, space: Colourspace
         "interop_id": space.interop_id,
         "key": outcome.key,
         "counts": dict(outcome.counts),
-        "warnings": list(outcome.warnings),
+        "warnings": warnings,
         "seconds": round(outcome.seconds, 3),
     }
 
