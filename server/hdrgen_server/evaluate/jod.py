@@ -1,6 +1,6 @@
 """ColorVideoVDP's JOD of an image against its truth, when the optional package `cvvdp` is installed.
 
-It owns loading that package without torchvision: of it `cvvdp` uses a Gaussian blur alone, which stands here instead.
+It owns loading that package without torchvision and imageio: of them it uses a Gaussian blur alone, and that is here.
 Mantiuk et al., "ColorVideoVDP: A visual difference predictor for image, video and display distortions" (SIGGRAPH 2024).
 It must not know brackets, files or the other figures.
 """
@@ -34,7 +34,7 @@ def available() -> bool:
 def jod(scene_linear_hwc: npt.NDArray[Any], truth_hwc: npt.NDArray[Any]) -> float:
     """Just-objectionable-difference score on `standard_hdr_linear`: 10 for identical images, less when they differ.
 
-    Both images scene-linear Rec.709 (H, W, 3), shown by the protocol's display mapping. Raises BadInput without `cvvdp`.
+    Both images are scene-linear Rec.709 (H, W, 3), shown by the display mapping. Raises BadInput without `cvvdp`.
     """
     shown, true = (np.asarray(display_nits(image), np.float32) for image in (scene_linear_hwc, truth_hwc))
     with torch.inference_mode():
@@ -46,21 +46,32 @@ def jod(scene_linear_hwc: npt.NDArray[Any], truth_hwc: npt.NDArray[Any]) -> floa
 def _metric() -> Any:
     if not available():
         raise BadInput("JOD needs the package cvvdp; install it with `pip install --no-deps cvvdp`, or leave JOD out")
-    with _stand_in_for_torchvision():
+    with _stand_ins():
         import pycvvdp
     return pycvvdp.cvvdp(display_name=DISPLAY, device=torch.device("cpu"), quiet=True)
 
 
 @contextmanager
-def _stand_in_for_torchvision() -> Iterator[None]:
-    """While this holds, `torchvision` is what `cvvdp` needs of it; what stood there before comes back after."""
-    names = ("torchvision", "torchvision.transforms", "torchvision.ops")
-    before = {name: sys.modules.get(name) for name in names}
-    modules = {name: ModuleType(name) for name in names}
-    modules["torchvision.transforms"].__dict__["GaussianBlur"] = _GaussianBlur
-    modules["torchvision.ops"].__dict__["MLP"] = nn.Sequential
-    modules["torchvision"].__dict__.update(transforms=modules["torchvision.transforms"], ops=modules["torchvision.ops"])
-    sys.modules.update(modules)
+def _stand_ins() -> Iterator[None]:
+    """While this holds, what `cvvdp` imports beside torch is here; what stood in those places comes back after.
+
+    `torchvision` gives it the blur; `imageio` only reads and writes files, which is never asked of it here.
+    """
+    contents: dict[str, dict[str, Any]] = {
+        "torchvision": {},
+        "torchvision.transforms": {"GaussianBlur": _GaussianBlur},
+        "torchvision.ops": {"MLP": nn.Sequential},
+        "imageio": {},
+        "imageio.v2": {},
+    }
+    before = {name: sys.modules.get(name) for name in contents}
+    for name, content in contents.items():
+        module = ModuleType(name)
+        module.__dict__.update(content)
+        sys.modules[name] = module
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, module)
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """The figures of one image against its truth, both scene-linear Rec.709 with diffuse white at 1.0.
 
-It owns PU21-PSNR, PU21-SSIM, delta E ITP, the error where the input was clipped, and the one scalar that aligns scale. It
-must not know how an image was made, nor torch: JOD is in `jod`.
+It owns PU21-PSNR, PU21-SSIM, delta E ITP, the error where the input was clipped, and the scalar that aligns scale.
+It must not know how an image was made, nor torch: JOD is in `jod`.
 """
 
 from __future__ import annotations

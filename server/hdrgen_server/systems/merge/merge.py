@@ -44,7 +44,7 @@ class Merged:
 
 
 def srgb_decode(codes_hwc: Float32) -> Float32:
-    """sRGB codes in 0..1 to linear light in 0..1 (IEC 61966-2-1)."""
+    """Codes of the sRGB curve in 0..1 to linear light in 0..1 (IEC 61966-2-1)."""
     return CURVES["srgb"].decode(codes_hwc)
 
 
@@ -86,17 +86,13 @@ def merge_bracket(
     merged = Merged(np.empty(shape, np.float32), np.empty(shape, np.bool_), np.empty(shape, np.bool_))
     for top in range(0, shape[0], BAND_ROWS):
         rows = slice(top, top + BAND_ROWS)
-        _merge_band([codes[rows] for codes in codes_list], offsets, decode, weigh, merged, rows)
+        into = Merged(*(array[rows] for array in (merged.scene_linear_hwc, merged.clipped_hwc, merged.crushed_hwc)))
+        _merge_band([codes[rows] for codes in codes_list], offsets, into, decode=decode, weigh=weigh)
     return merged
 
 
 def _merge_band(
-    codes_list: Sequence[Float32],
-    evs: Sequence[float],
-    decode: Decode,
-    weigh: Weigh,
-    merged: Merged,
-    rows: slice,
+    codes_list: Sequence[Float32], evs: Sequence[float], into: Merged, *, decode: Decode, weigh: Weigh
 ) -> None:
     shortest, longest = int(np.argmin(evs)), int(np.argmax(evs))
     total = np.zeros(codes_list[0].shape, np.float32)
@@ -112,9 +108,9 @@ def _merge_band(
             ends[index] = scene_linear
     lost = total <= 0
     fallback = np.where(codes_list[shortest] > CRUSHED_CODE, ends[shortest], ends[longest])
-    merged.scene_linear_hwc[rows] = np.where(lost, fallback, weighted / np.where(lost, 1, total))
-    merged.clipped_hwc[rows] = np.minimum.reduce(list(codes_list)) >= CLIPPED_CODE
-    merged.crushed_hwc[rows] = np.maximum.reduce(list(codes_list)) <= CRUSHED_CODE
+    into.scene_linear_hwc[...] = np.where(lost, fallback, weighted / np.where(lost, 1, total))
+    into.clipped_hwc[...] = np.minimum.reduce(list(codes_list)) >= CLIPPED_CODE
+    into.crushed_hwc[...] = np.maximum.reduce(list(codes_list)) <= CRUSHED_CODE
 
 
 def check_bracket(shapes: Sequence[tuple[int, ...]], evs: Sequence[float], reference: int) -> None:

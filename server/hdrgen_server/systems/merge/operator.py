@@ -1,7 +1,7 @@
 """The merge as an operator: frames of a bracket in, one scene-linear Rec.709 frame at the reference's exposure out.
 
-It owns what codes mean (the frame's own curve, a calibrated one, or linear values over their clip level) and the result's
-tags. It must not know files, sockets or torch.
+It owns what codes mean (the frame's own curve, a calibrated one, or linear values over their clip level) and the
+result's tags. It must not know files, sockets or torch.
 """
 
 from __future__ import annotations
