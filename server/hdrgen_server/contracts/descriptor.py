@@ -52,7 +52,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """A system, frozen. `revision` rises whenever the same inputs give other pixels."""
+    """A system, frozen. `revision` rises whenever the same inputs give other pixels.
+
+    `input_space` and `output_space` are interop ids; "" means that frames come, and leave, in the space they were in.
+    """
 
     system: str
     summary: str
@@ -68,6 +71,15 @@ class Descriptor:
     input_space: str = "lin_rec709_scene"
     output_space: str = "lin_rec709_scene"
     memory: Memory = Memory()
+
+    @property
+    def streams(self) -> bool:
+        """Whether each frame alone makes one result, so that a result settles its frame."""
+        return self.window == 1 and self.frames_minimum == 1
+
+    def frames_held(self, frames: int) -> int:
+        """How many frames of a job of `frames` are in memory at once: one, a window, or the whole bracket."""
+        return 1 if self.streams else max(1, frames if self.window == 1 else min(frames, self.window))
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, Value]:
         """Fill defaults and check every given parameter.
