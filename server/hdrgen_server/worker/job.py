@@ -90,7 +90,7 @@ class Reports:
         self._send(w.WProgress(m.Progress(self._job.id, name)))
 
 
-def incoming(job: WorkerJob, space: Colourspace, slots: SlotMap, turns: Turns, send: Send) -> Iterator[Frame]:
+def incoming(job: WorkerJob, space: Colourspace | None, slots: SlotMap, turns: Turns, send: Send) -> Iterator[Frame]:
     """The job's frames as the operator pulls them; others may compute while it waits for one.
 
     Raises Cancelled, and BadInput for a frame that cannot be decoded.
@@ -104,7 +104,6 @@ def incoming(job: WorkerJob, space: Colourspace, slots: SlotMap, turns: Turns, s
         body = slots.view(message.slot, message.length)
         decoded = decode(message.frame, body, space)
         job.hashes.append(input_hash(message.frame, body))
-        body.release()
         job.add_counts(decoded.counts)
         send(w.WTaken(job.id, message.frame.index))
         yield decoded.frame

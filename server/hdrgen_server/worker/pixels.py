@@ -30,8 +30,11 @@ class Decoded:
     counts: dict[str, int]
 
 
-def decode(picture: m.Frame, body: memoryview, space: Colourspace) -> Decoded:
-    """The body of a slot as a sanitised frame in `space`; an encoded frame stays encoded, for the system to decode.
+def decode(picture: m.Frame, body: memoryview, space: Colourspace | None) -> Decoded:
+    """The body of a slot as a sanitised frame in `space`, or in its own where that is None.
+
+    An encoded frame stays encoded, for the system to decode. A clean float32 body is not copied: the frame looks at
+    the slot, which the gateway keeps until the result is there.
 
     The header's colourspace, number and EV win over what an EXR says of itself. NaN and Inf are replaced and counted
     before any matrix. Raises BadInput for what cannot be decoded.
@@ -41,10 +44,10 @@ def decode(picture: m.Frame, body: memoryview, space: Colourspace) -> Decoded:
         frame = read_exr_frame(bytes(body), name=f"frame {picture.index}")
     else:
         codes = np.frombuffer(body, RAW_DTYPES[picture.format]).reshape(picture.shape)
-        frame = Frame(codes.astype(np.float32), tuple(picture.channels), stated)
+        frame = Frame(codes.astype(np.float32, copy=False), tuple(picture.channels), stated)
     frame = replace(frame, colourspace=stated, ev=picture.ev, number=picture.number)
     frame, counts = sanitise(frame)
-    if stated.range == "scene_linear":
+    if space is not None and stated.range == "scene_linear":
         frame = convert(frame, space)
     return Decoded(frame, counts.as_dict())
 
@@ -77,6 +80,6 @@ def stated(space: Colourspace) -> m.Colourspace:
     return m.Colourspace(space.name, space.interop_id, space.chromaticities, space.range)
 
 
-def system_space(interop_id: str) -> Colourspace:
-    """The space that a descriptor names by interop id. Raises UnknownColourspace."""
-    return interop_colourspace(interop_id)
+def system_space(interop_id: str) -> Colourspace | None:
+    """The space that a descriptor names by interop id, None for "as given". Raises UnknownColourspace."""
+    return interop_colourspace(interop_id) if interop_id else None
