@@ -145,8 +145,10 @@ def _constant(word: str) -> NoReturn:
 def _check_tree(value: object, where: str, depth_left: int) -> None:
     """Refuse what nests too deep and text that no UTF-8 can hold."""
     if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise InvalidMessage(f"{where}: text holds a lone surrogate")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidMessage(f"{where}: text holds a lone surrogate") from error
     elif isinstance(value, (dict, list)):
         if depth_left == 0:
             raise InvalidMessage(f"{where}: the header nests too deep")

@@ -18,7 +18,7 @@ class Limits:
     header_bytes: int = MIB
     header_depth: int = 8
     header_keys: int = 256
-    header_items: int = 65536
+    header_items: int = 8192
     header_containers: int = 4096
     hello_bytes: int = 64 * 1024
     frame_bytes: int = 1024 * MIB
