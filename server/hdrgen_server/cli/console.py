@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,7 +43,7 @@ def table(rows: list[tuple[str, ...]]) -> None:
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Update]:
+def progress(label: str) -> Generator[Update]:
     """A rich bar on a terminal, plain lines off it; yields the function that moves it."""
     if not sys.stderr.isatty():
         yield _Lines(label)

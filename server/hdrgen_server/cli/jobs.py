@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ class Outcome:
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[Link]:
+def connected(settings: Settings) -> Generator[Link]:
     """A connection to the sidecar that the settings name, else to the shared one, started when there is none.
 
     Raises NoServer, AlreadyRunning (another version or settings), PermissionRefused.
@@ -124,7 +124,7 @@ def _body(frame: Frame, path: Path) -> tuple[str, bytes | memoryview]:
 
 
 def _raw(frame: Frame) -> tuple[str, memoryview]:
-    return "f32", memoryview(frame.pixels).cast("B")
+    return "f32", frame.pixels.data.cast("B")
 
 
 def _space(space: Colourspace) -> wire.Colourspace:

@@ -99,7 +99,10 @@ def run(arguments: list[str]) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 the one broad except of this process: a defect is one line too
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        return _failed("internal", f"{what}; this is a defect: run again with -v and report it", 5, {}, given, verbose)
+        advice = "this is a defect: run again with -v and report it"
+        return _failed(_Failure("internal", f"{what}; {advice}", 5), given, verbose=verbose)
+    if status_code == Cancelled.exit_status:  # typer's own answer to an interrupt
+        return _failed(_Failure("cancelled", "cancelled", Cancelled.exit_status), given, verbose=verbose)
     return status_code if isinstance(status_code, int) else 0
 
 

@@ -44,11 +44,11 @@ def gmodiff(
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
     target = run or Path("runs") / f"gmodiff-{stage}-{size}"
-    from hdrgen_server.systems.gmodiff import train as recipe
+    from hdrgen_server.training.gmodiff import train_regressor
     from hdrgen_server.training.loop import Schedule
 
     changes = {name: value for name, value in {"steps": steps, "seed": seed}.items() if value is not None}
-    position = recipe.train_regressor(size, folder, target, Schedule(**changes), console.note)
+    position = train_regressor(size, folder, target, Schedule(**changes), console.note)
     if as_json:
         console.emit_json({"run": str(target), "step": position.step})
     else:
