@@ -6,11 +6,14 @@ a held-out error.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import math
 import multiprocessing
 import os
+import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
@@ -136,12 +139,18 @@ def train(task: Task, schedule: Schedule, folder: Path, report: Report) -> Posit
 def _batches(source: Source, schedule: Schedule, first: int) -> Generator[Any]:
     """Batches from one process beside this one, a few ahead."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
         ahead = deque(pool.submit(_make, source, schedule, first + i) for i in range(AHEAD))
         for step in itertools.count(first + AHEAD):
             batch = ahead.popleft().result()
             ahead.append(pool.submit(_make, source, schedule, step))
             yield batch
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this process with the training, however that ends (prctl(2), PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _make(source: Source, schedule: Schedule, step: int) -> Any:
