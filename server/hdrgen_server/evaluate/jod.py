@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -52,7 +52,7 @@ def _metric() -> Any:
 
 
 @contextmanager
-def _stand_ins() -> Iterator[None]:
+def _stand_ins() -> Generator[None]:
     """While this holds, what `cvvdp` imports beside torch is here; what stood in those places comes back after.
 
     `torchvision` gives it the blur; `imageio` only reads and writes files, which is never asked of it here.

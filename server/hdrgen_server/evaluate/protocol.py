@@ -99,11 +99,27 @@ def run_protocol(
     *,
     jod: bool = False,
 ) -> dict[str, Summary]:
-    """Score a method on `count` brackets of each kind; `scenes` are the held-out ones. JOD takes `cvvdp` and time."""
-    found: dict[str, Summary] = {}
+    """Score one method on `count` brackets of each kind; `scenes` are the held-out ones. JOD takes `cvvdp` and time."""
+    return compare({"": method}, scenes, kinds, count, jod=jod)[""]
+
+
+def compare(
+    methods: Mapping[str, Method],
+    scenes: Sequence[Scene],
+    kinds: Sequence[str] = tuple(KINDS),
+    count: int = COUNT,
+    *,
+    jod: bool = False,
+) -> dict[str, dict[str, Summary]]:
+    """The same for several methods on the same brackets, each simulated once: method to kind to summary."""
+    found: dict[str, dict[str, Summary]] = {name: {} for name in methods}
     for kind in kinds:
-        scores = [score_sample(method(sample), sample, jod=jod) for sample in samples(kind, scenes, count)]
-        found[kind] = summarise(scores)
+        scores: dict[str, list[Scores]] = {name: [] for name in methods}
+        for sample in samples(kind, scenes, count):
+            for name, method in methods.items():
+                scores[name].append(score_sample(method(sample), sample, jod=jod))
+        for name, row in found.items():
+            row[kind] = summarise(scores[name])
     return found
 
 

@@ -24,7 +24,7 @@ Weigh = Callable[[Float32, Float32, float], Float32]
 
 CLIPPED_CODE = 250 / 255
 CRUSHED_CODE = 2 / 255
-FADE_START = 0.92
+FADE_START, FADE_END = 0.88, 0.96
 SHOT, READ = 2e-4, 1e-6
 QUANTISED = (1 / 255) ** 2 / 12
 BAND_ROWS = 256
@@ -49,14 +49,16 @@ def srgb_decode(codes_hwc: Float32) -> Float32:
 
 
 def noise(codes_hwc: Float32, linear_hwc: Float32, time: float) -> Float32:
-    """Inverse variance of light / time: `linear_hwc` is the share of full scale, `time` 2**ev; fades out at the clip.
+    """Inverse variance of light / time: `linear_hwc` is the share of full scale, `time` 2**ev.
+
+    It fades out six deviations of the shot noise below full scale, so that clipped light never counts.
 
     Rounding to 8 bits counts through the slope of the sRGB curve, about 1.2 (x + 0.002)**0.58.
     """
     light = np.maximum(linear_hwc, 0)
     slope = 2.2 * (light + 0.003) ** np.float32(0.58)
     variance = SHOT * light + READ + QUANTISED * slope * slope
-    kept = np.clip((CLIPPED_CODE - codes_hwc) / (CLIPPED_CODE - FADE_START), 0, 1)
+    kept = np.clip((FADE_END - codes_hwc) / (FADE_END - FADE_START), 0, 1)
     return (kept * np.float32(time * time) / variance).astype(np.float32)
 
 
@@ -86,7 +88,7 @@ def merge_bracket(
     merged = Merged(np.empty(shape, np.float32), np.empty(shape, np.bool_), np.empty(shape, np.bool_))
     for top in range(0, shape[0], BAND_ROWS):
         rows = slice(top, top + BAND_ROWS)
-        into = Merged(*(array[rows] for array in (merged.scene_linear_hwc, merged.clipped_hwc, merged.crushed_hwc)))
+        into = Merged(merged.scene_linear_hwc[rows], merged.clipped_hwc[rows], merged.crushed_hwc[rows])
         _merge_band([codes[rows] for codes in codes_list], offsets, into, decode=decode, weigh=weigh)
     return merged
 
@@ -129,8 +131,3 @@ def check_bracket(shapes: Sequence[tuple[int, ...]], evs: Sequence[float], refer
         raise BadInput(f"two images have the same EV ({', '.join(f'{ev:g}' for ev in evs)}); each exposure must differ")
     if not 0 <= reference < len(shapes):
         raise BadInput(f"reference {reference} is not one of images 0 to {len(shapes) - 1}; name one of them")
-
-
-def middle_exposure(evs: Sequence[float]) -> int:
-    """Index of the frame with the middle EV; of an even count the shorter of the two in the middle."""
-    return int(np.argsort(evs, kind="stable")[(len(evs) - 1) // 2])
