@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -45,10 +46,14 @@ def gmodiff(
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
     target = run or Path("runs") / f"gmodiff-{stage}-{size}"
     from hdrgen_server.training.gmodiff import train_regressor
-    from hdrgen_server.training.loop import Schedule
+    from hdrgen_server.training.recipe import load_recipe
 
     changes = {name: value for name, value in {"steps": steps, "seed": seed}.items() if value is not None}
-    position = train_regressor(size, folder, target, Schedule(**changes), console.note)
+    if steps is not None:
+        changes["minutes"] = 0
+    recipe = load_recipe(f"gmodiff-{stage}-{size}")
+    recipe = replace(recipe, schedule=replace(recipe.schedule, **changes))
+    position = train_regressor(recipe, folder, target, console.note)
     if as_json:
         console.emit_json({"run": str(target), "step": position.step})
     else:

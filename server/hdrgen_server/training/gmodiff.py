@@ -22,10 +22,12 @@ from hdrgen_server.systems.gmodiff.losses import Weights, regression_loss
 from hdrgen_server.systems.gmodiff.prepare import prepare, to_bracket
 from hdrgen_server.systems.gmodiff.regressor import Regressor
 from hdrgen_server.training.brackets import PROTOCOL_MOTION, STILL, Camera, Motion, simulate
-from hdrgen_server.training.loop import Position, Schedule, train
+from hdrgen_server.training.loop import Position, train
+from hdrgen_server.training.recipe import Recipe
 from hdrgen_server.training.scenes import Scene, load_scenes
 
 CROP = 128
+COUNTS = (2, 3, 3, 3, 3, 3, 4, 5)
 BRIGHT = 0.7
 HELD_OUT_KINDS = (
     ("still 2", 2, STILL),
@@ -50,11 +52,12 @@ class BracketSource:
 
     folder: Path
     crop: int = CROP
+    counts: tuple[int, ...] = COUNTS
 
     def __call__(self, rng: np.random.Generator, size: int) -> Batch:
         """A batch of `size` brackets with one count of exposures."""
         scenes = _scenes(self.folder, False)
-        count = int(rng.choice([2, 3, 3, 3, 3, 3, 4, 5]))
+        count = int(rng.choice(self.counts))
         samples = [_sample(rng, scenes, count, self.crop) for _ in range(size)]
         prepared = [prepare(list(s.codes_nhwc), s.evs, s.reference) for s in samples]
         return Batch(to_bracket(prepared), _planes([s.scene_linear_hwc for s in samples]))
@@ -97,9 +100,9 @@ def _motion(rng: np.random.Generator) -> Motion:
 class RegressorTask:
     """The regressor as the training loop sees it."""
 
-    def __init__(self, config: RegressorConfig, folder: Path, weights: Weights = Weights()) -> None:  # noqa: B008
+    def __init__(self, config: RegressorConfig, folder: Path, weights: Weights = Weights(), crop: int = CROP) -> None:
         self.model: nn.Module = in_channels_last(Regressor(config))
-        self.source = BracketSource(folder)
+        self.source = BracketSource(folder, crop, (3,) if config.form == "published" else COUNTS)
         self.weights = weights
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
@@ -147,10 +150,10 @@ def pu21_psnr(scene_linear: Tensor, truth: Tensor) -> float:
     return float(10 * torch.log10(256**2 / ((a - b) ** 2).mean().clamp(min=1e-12)))
 
 
-def train_regressor(size: str, folder: Path, run: Path, schedule: Schedule, report: Callable[[str], None]) -> Position:
-    """Train, or resume, the regressor of a size in the folder `run` on the panoramas of `folder`."""
-    torch.manual_seed(schedule.seed)
-    task = RegressorTask(CONFIGS[size], folder)
+def train_regressor(recipe: Recipe, folder: Path, run: Path, report: Callable[[str], None]) -> Position:
+    """Train a recipe, or resume it, in the folder `run` on the panoramas of `folder`."""
+    torch.manual_seed(recipe.schedule.seed)
+    task = RegressorTask(CONFIGS[recipe.config], folder, Weights(**recipe.weights), recipe.crop)
     baseline = ", ".join(f"{name} {value:.2f}" for name, value in merge_figures(task).items())
     report(f"plain merge of the aligned bracket, held out: {baseline}")
-    return train(task, schedule, run, report)
+    return train(task, recipe.schedule, run, report)
