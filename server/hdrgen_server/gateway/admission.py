@@ -67,8 +67,8 @@ def needed_mib(frame: m.Frame, request: m.Open, pack: Pack) -> float:
     """Predicted peak memory of the job on the device, in MiB; 0 when the frame does not say its size."""
     if len(frame.shape) < 2:
         return 0.0
-    held = request.frames if pack.descriptor.frames_maximum is not None else pack.descriptor.window
-    return pack.descriptor.memory.predict_mib(frame.shape[1], frame.shape[0], max(1, held))
+    height, width = frame.shape[:2]
+    return pack.descriptor.memory.predict_mib(width, height, pack.descriptor.frames_held(request.frames))
 
 
 def check_memory(needed: float, total_mib: float | None, pack: Pack) -> None:

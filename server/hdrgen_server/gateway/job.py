@@ -84,8 +84,7 @@ class Job:
     @property
     def streams(self) -> bool:
         """Whether each result settles the frame it was made from."""
-        descriptor = self.pack.descriptor
-        return descriptor.window == 1 and (descriptor.frames_maximum is None or descriptor.frames_maximum == 1)
+        return self.pack.descriptor.streams
 
     @property
     def startable(self) -> bool:

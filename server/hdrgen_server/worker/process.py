@@ -116,7 +116,7 @@ class Process:
             return
         except HDRGenError as error:
             answer = w.WError(job.id, error.code, error.message, error.details, isinstance(error, OutOfMemory))
-        except Exception as error:  # noqa: BLE001  # the one broad except of this process
+        except (Exception, SystemExit) as error:  # the one broad except of this process
             answer = self._failure(job, error)
         finally:
             self.turns.give_up()
@@ -127,7 +127,7 @@ class Process:
         except PipeEnded:
             log.info("pipe ended before a job's answer")
 
-    def _failure(self, job: WorkerJob, error: Exception) -> w.WError:
+    def _failure(self, job: WorkerJob, error: BaseException) -> w.WError:
         if is_out_of_memory(error):
             log.warning("out of memory", extra={"job": job.id, "rung": job.order.rung})
             return w.WError(job.id, OutOfMemory.code, "memory ran out", {"free_mib": self.memory().free_mib}, True)
@@ -169,8 +169,9 @@ def _make_room(process: Process, job: WorkerJob, pack: Pack, first: w.WFrame | N
     """Drop unused packs until the prediction fits. Raises OutOfMemory, naming needed and free, when it does not."""
     if first is None or len(first.frame.shape) < 2:
         return
-    held = job.order.open.frames if pack.descriptor.frames_maximum is not None else pack.descriptor.window
-    needed = pack.descriptor.memory.predict_mib(first.frame.shape[1], first.frame.shape[0], max(1, held))
+    height, width = first.frame.shape[:2]
+    held = pack.descriptor.frames_held(job.order.open.frames)
+    needed = pack.descriptor.memory.predict_mib(width, height, held)
     if process.shelf.holds(pack):
         needed -= pack.descriptor.memory.fixed_mib
     state = process.shelf.make_room(needed, keep=pack)
@@ -188,8 +189,7 @@ class _Results:
 
     def __init__(self, process: Process, job: WorkerJob, pack: Pack, operator: Operator, reports: Reports) -> None:
         self._process, self._job, self._pack, self._operator, self._reports = process, job, pack, operator, reports
-        descriptor = pack.descriptor
-        self._streams = descriptor.window == 1 and descriptor.frames_maximum in (None, 1)
+        self._streams = pack.descriptor.streams
         self._output = colourspace_of(job.order.open.output)
 
     def run(self) -> None:
