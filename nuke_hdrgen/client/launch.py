@@ -93,10 +93,10 @@ class PrivateSidecar:
     """
 
     def __init__(self, start: Start, session: str, clock: Clock = time.monotonic) -> None:
-        self._base = tempfile.mkdtemp(prefix="hdrgen-")
+        self.folder = tempfile.mkdtemp(prefix="hdrgen-")
         with ExitStack() as undo:
-            undo.callback(shutil.rmtree, self._base, ignore_errors=True)
-            environment = {**start.environment, "XDG_RUNTIME_DIR": self._base}
+            undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            environment = {**start.environment, "XDG_RUNTIME_DIR": self.folder}
             environment.pop(SERVER_VARIABLE, None)
             folder = runtime_folder(environment, create=True)
             self.process = _spawn((*start.command, *PARENT_ARGUMENTS), environment, folder, subprocess.PIPE)
@@ -120,8 +120,8 @@ class PrivateSidecar:
         self._undo.close()
 
     def _end(self) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
         try:
             self.process.wait(_END_S)
         except subprocess.TimeoutExpired:
