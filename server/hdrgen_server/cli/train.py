@@ -32,26 +32,32 @@ def gmodiff(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, metavar="N", help="Steps in all; else the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed; else the recipe's.")] = None,
+    pack: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Only make a pack, named like the folder, of the run so far.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
 ) -> None:
     """Train GMODiff's regressor (DaReg). Run it again to resume."""
     if stage != "regressor":
         raise BadParameter(f"gmodiff has no stage {stage!r} here; there is: regressor")
-    from hdrgen_server.systems.gmodiff.config import CONFIGS
+    from hdrgen_server.training.recipe import load_recipe
 
-    if size not in CONFIGS:
-        raise BadParameter(f"gmodiff has no size {size!r}; there are: {', '.join(CONFIGS)}")
+    recipe = load_recipe(f"gmodiff-{stage}-{size}")
+    target = run or Path("runs") / f"gmodiff-{stage}-{size}"
+    if pack is not None:
+        from hdrgen_server.training.gmodiff import write_pack
+
+        write_pack(recipe, target, pack)
+        console.answer(f"wrote pack {pack.name} to {pack}")
+        return
     folder = data or load_settings().data_folder / "hdri"
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
-    target = run or Path("runs") / f"gmodiff-{stage}-{size}"
-    from hdrgen_server.training.gmodiff import train_regressor
-    from hdrgen_server.training.recipe import load_recipe
-
     changes = {name: value for name, value in {"steps": steps, "seed": seed}.items() if value is not None}
     if steps is not None:
         changes["minutes"] = 0
-    recipe = load_recipe(f"gmodiff-{stage}-{size}")
+    from hdrgen_server.training.gmodiff import train_regressor
+
     recipe = replace(recipe, schedule=replace(recipe.schedule, **changes))
     position = train_regressor(recipe, folder, target, console.note)
     if as_json:

@@ -16,16 +16,30 @@ from torch import Tensor, nn
 
 from hdrgen_server.colour.curves import CURVES
 from hdrgen_server.networks.nafnet import in_channels_last
+from hdrgen_server.packs.add import finished_manifest
+from hdrgen_server.packs.manifest import MANIFEST_NAME
 from hdrgen_server.systems.gmodiff.candidates import Bracket, weighted_merge
 from hdrgen_server.systems.gmodiff.config import CONFIGS, RegressorConfig
 from hdrgen_server.systems.gmodiff.losses import Weights, regression_loss
 from hdrgen_server.systems.gmodiff.prepare import prepare, to_bracket
 from hdrgen_server.systems.gmodiff.regressor import Regressor
 from hdrgen_server.training.brackets import PROTOCOL_MOTION, STILL, Camera, Motion, simulate
-from hdrgen_server.training.loop import Position, train
+from hdrgen_server.training.loop import Position, load_weights, save_weights, train
 from hdrgen_server.training.recipe import Recipe
 from hdrgen_server.training.scenes import Scene, load_scenes
+from nuke_hdrgen.wire.errors import BadInput
 
+MANIFEST = """format = 1
+name = "{name}"
+summary = "GMODiff's regressor: brackets of 2 to 7 exposures, moving or not."
+system = "gmodiff"
+size = "{config}"
+preview = {preview}
+licence = "Apache-2.0"
+
+[options]
+config = "{config}"
+"""
 CROP = 128
 COUNTS = (2, 3, 3, 3, 3, 3, 4, 5)
 BRIGHT = 0.7
@@ -36,6 +50,7 @@ HELD_OUT_KINDS = (
     ("moving 3", 3, PROTOCOL_MOTION),
 )
 HELD_OUT_EACH = 6
+DEFAULT_WEIGHTS = Weights()
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +115,9 @@ def _motion(rng: np.random.Generator) -> Motion:
 class RegressorTask:
     """The regressor as the training loop sees it."""
 
-    def __init__(self, config: RegressorConfig, folder: Path, weights: Weights = Weights(), crop: int = CROP) -> None:
+    def __init__(
+        self, config: RegressorConfig, folder: Path, weights: Weights = DEFAULT_WEIGHTS, crop: int = CROP
+    ) -> None:
         self.model: nn.Module = in_channels_last(Regressor(config))
         self.source = BracketSource(folder, crop, (3,) if config.form == "published" else COUNTS)
         self.weights = weights
@@ -157,3 +174,24 @@ def train_regressor(recipe: Recipe, folder: Path, run: Path, report: Callable[[s
     baseline = ", ".join(f"{name} {value:.2f}" for name, value in merge_figures(task).items())
     report(f"plain merge of the aligned bracket, held out: {baseline}")
     return train(task, recipe.schedule, run, report)
+
+
+def write_pack(recipe: Recipe, run: Path, folder: Path) -> None:
+    """Make a pack of a run's averaged weights, in half precision; `folder` becomes its name.
+
+    A card, README.md, may lie in the folder already; the manifest records every file. Raises BadInput where the run
+    has no weights.
+    """
+    weights = run / "average.safetensors"
+    if not weights.is_file():
+        raise BadInput(f"{weights} is missing; train first, into {run}")
+    model = Regressor(CONFIGS[recipe.config])
+    load_weights(model, weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model, folder / "regressor.safetensors", half=True)
+    manifest = folder / MANIFEST_NAME
+    manifest.write_text(
+        MANIFEST.format(name=folder.name, config=recipe.config, preview=str(recipe.config == "s").lower()),
+        encoding="utf-8",
+    )
+    manifest.write_bytes(finished_manifest(folder))

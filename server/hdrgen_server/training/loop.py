@@ -208,6 +208,11 @@ def _update(average: nn.Module, model: nn.Module, keep: float) -> None:
             old.lerp_(new, 1 - keep)
 
 
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill a model from safetensors, in the model's own precision. Raises RuntimeError when names or shapes differ."""
+    model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+
+
 def save_weights(model: nn.Module, path: Path, *, half: bool = False) -> None:
     """Write a model's weights as safetensors, beside the target and renamed."""
     state = {name: (t.half() if half else t).contiguous() for name, t in model.state_dict().items()}

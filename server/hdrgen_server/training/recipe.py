@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to train and how; `weights` name the terms of the system's loss, `crop` is the side of a sample in pixels."""
+    """What to train and how; `weights` name the terms of the system's loss, `crop` is a sample's side in pixels."""
 
     config: str
     crop: int
