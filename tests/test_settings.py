@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hdrgen_server.settings import Settings, load_settings, origins, settings_files, unknown_variables
+from hdrgen_server.settings import Settings, descriptions, load_settings, origins, settings_files, unknown_variables
 from nuke_hdrgen.wire.errors import BadParameter
 from nuke_hdrgen.wire.limits import Limits
 
@@ -97,7 +97,8 @@ def test_misspelt_variables_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_option_is_documented() -> None:
-    assert all((field.description or "").endswith(".") for field in Settings.model_fields.values())
+    assert all(text.endswith(".") for text in descriptions().values())
+    assert set(descriptions()) == set(Settings.__struct_fields__)
 
 
 def test_importing_settings_and_packs_brings_no_torch() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hdrgen_server.cli import console
-from hdrgen_server.settings import Settings, load_settings, origins, settings_files
+from hdrgen_server.settings import Settings, descriptions, load_settings, origins, settings_files
 
 
 def command(
@@ -21,14 +21,14 @@ def command(
     """
     settings = load_settings()
     sources = origins()
-    values = {name: getattr(settings, name) for name in Settings.model_fields}
+    values = {name: getattr(settings, name) for name in Settings.__struct_fields__}
     if as_json:
         files = {layer: {"path": str(path), "exists": path.is_file()} for layer, path in settings_files()}
         options = {
             name: {
                 "value": console.plain(value),
                 "from": sources[name],
-                "description": Settings.model_fields[name].description,
+                "description": descriptions()[name],
             }
             for name, value in values.items()
         }
@@ -40,7 +40,7 @@ def command(
     for name, value in values.items():
         rows.append((name, _text(value), sources[name]))
         if describe:
-            rows.append(("", str(Settings.model_fields[name].description), ""))
+            rows.append(("", descriptions()[name], ""))
     console.table(rows)
 
 
