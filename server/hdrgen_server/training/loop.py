@@ -218,6 +218,7 @@ def save_weights(model: nn.Module, path: Path, *, half: bool = False) -> None:
     state = {name: (t.half() if half else t).contiguous() for name, t in model.state_dict().items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(state, temporary)
+    temporary.chmod(0o644)
     temporary.replace(path)
 
 
