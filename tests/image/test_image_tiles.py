@@ -121,3 +121,13 @@ def test_plans_that_cannot_be_are_refused(arguments: tuple[int, ...]) -> None:
 def test_a_function_that_changes_size_is_named() -> None:
     with pytest.raises(ValueError, match="came back as"):
         run_tiled(lambda part: part[:1], np.ones((4, 4, 1), np.float32), 0, 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 300), tilings())
+def test_tiles_start_where_strides_fall_alike_and_pad_to_one_shape(width: int, tiling: tuple[int, int, int]) -> None:
+    tile, overlap, multiple = tiling
+    tiles = plan_tiles(1, width, tile, overlap, multiple)
+    assert len({item.padded_width for item in tiles}) == 1
+    if tile - overlap >= multiple:
+        assert all(item.columns.start % multiple == 0 for item in tiles)
