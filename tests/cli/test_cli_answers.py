@@ -94,7 +94,7 @@ def test_preview_writes_both_pictures(hdrgen: Run, alone: Path) -> None:
 def test_nuke_path_holds_what_nuke_runs(hdrgen: Run) -> None:
     status, out, _ = hdrgen("nuke-path")
     assert status == 0
-    assert {"init.py", "menu.py"} <= {path.name for path in Path(out.strip()).iterdir()}
+    assert {"init.py", "menu.py", "gizmos"} <= {path.name for path in Path(out.strip()).iterdir()}
 
 
 def test_bench_exr_compares_in_one_run(hdrgen: Run) -> None:

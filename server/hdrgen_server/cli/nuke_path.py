@@ -16,9 +16,9 @@ def nuke_folder() -> Path:
     """The folder that holds init.py, menu.py and gizmos. Raises BadInput when the installation has none."""
     package = Path(hdrgen_server.__file__).resolve().parent
     for folder in (package / "nuke", package.parent.parent):
-        if all((folder / name).is_file() for name in ("init.py", "menu.py")):
+        if all((folder / name).exists() for name in ("init.py", "menu.py", "gizmos")):
             return folder
-    raise BadInput(f"no init.py and menu.py beside {package}; reinstall nuke-hdrgen from its wheel or checkout")
+    raise BadInput(f"no init.py, menu.py and gizmos beside {package}; reinstall nuke-hdrgen from its wheel or checkout")
 
 
 def command(
