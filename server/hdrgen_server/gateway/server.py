@@ -205,7 +205,8 @@ class Gateway:
             self.stop()
         if now - self._metrics_at >= METRICS_S:
             self._metrics_at = now
-            self.tasks.keep(asyncio.to_thread(self.metrics.write_file, self.plan.runtime, self._gauges()))
+            writing = asyncio.to_thread(self.metrics.write_file, self.plan.runtime, self._gauges())
+            self.tasks.keep(writing, fatal=False)
 
     async def _tick_for_ever(self) -> None:
         while True:
@@ -221,7 +222,7 @@ class Gateway:
                 log.warning("cannot accept a connection", extra={"why": error.strerror})
                 await self.clock.sleep(TICK_S)
                 continue
-            self.tasks.keep(self._welcome_peer(sock))
+            self.tasks.keep(self._welcome_peer(sock), fatal=False)
 
     async def _welcome_peer(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)

@@ -117,6 +117,8 @@ class _ReadStep:
             self._reader.moved(self._filled)
             if self._grew is not None:
                 self._grew(self._filled)
+            if self._done.done():  # what grew was sent to a peer that has gone
+                return
             if self._filled == len(self._view):
                 self._done.set_result(None)
                 return

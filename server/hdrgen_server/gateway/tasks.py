@@ -1,4 +1,4 @@
-"""Keeps background coroutines alive and makes their failures fatal, never silent.
+"""Keeps background coroutines alive; a failure that nobody expected is logged, and fatal unless said otherwise.
 
 It owns the set of tasks. It must not know what they do.
 """
@@ -6,8 +6,11 @@ It owns the set of tasks. It must not know what they do.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 class TaskKeeper:
@@ -17,11 +20,11 @@ class TaskKeeper:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failed = failed
 
-    def keep(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Start a coroutine and keep it until it ends."""
+    def keep(self, work: Coroutine[Any, Any, Any], *, fatal: bool = True) -> asyncio.Task[Any]:
+        """Start a coroutine and keep it until it ends; with `fatal` off its failure ends it alone."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._ended if fatal else self._ended_alone)
         return task
 
     async def cancel_all(self) -> None:
@@ -35,3 +38,8 @@ class TaskKeeper:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)
+
+    def _ended_alone(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a connection failed", exc_info=error)
