@@ -58,10 +58,10 @@ class NAFBlock(nn.Module):
     """One NAFNet block on (N, C, H, W): depthwise gate, optional channel attention, gated feed-forward.
 
     Channel attention pools over the whole input, so a network that is run in tiles goes without it. Both residual
-    scales start at zero: a new block is the identity.
+    scales start at `residual`: at the published 0 a new block is the identity.
     """
 
-    def __init__(self, channels: int, *, channel_attention: bool = True) -> None:
+    def __init__(self, channels: int, *, channel_attention: bool = True, residual: float = 0.0) -> None:
         super().__init__()
         self.norm1 = ChannelLayerNorm(channels)
         self.expand = Pointwise(channels, 2 * channels)
@@ -71,8 +71,8 @@ class NAFBlock(nn.Module):
         self.norm2 = ChannelLayerNorm(channels)
         self.feed_in = Pointwise(channels, 2 * channels)
         self.feed_out = Pointwise(channels, channels)
-        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.beta = nn.Parameter(torch.full((1, channels, 1, 1), residual))
+        self.gamma = nn.Parameter(torch.full((1, channels, 1, 1), residual))
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape out as in."""
@@ -84,6 +84,8 @@ class NAFBlock(nn.Module):
         return x + y * self.gamma
 
 
-def stage(channels: int, blocks: int, *, channel_attention: bool) -> nn.Sequential:
+def stage(channels: int, blocks: int, *, channel_attention: bool, residual: float = 0.0) -> nn.Sequential:
     """A run of NAF blocks at one scale."""
-    return nn.Sequential(*(NAFBlock(channels, channel_attention=channel_attention) for _ in range(blocks)))
+    return nn.Sequential(
+        *(NAFBlock(channels, channel_attention=channel_attention, residual=residual) for _ in range(blocks))
+    )

@@ -28,6 +28,7 @@ class RegressorConfig:
     mask_width: int = 64
     embedding: int = 1024
     headroom_stops: float | None = None
+    residual: float = 0.0
 
 
 CONFIGS: dict[str, RegressorConfig] = {
@@ -51,6 +52,7 @@ CONFIGS: dict[str, RegressorConfig] = {
         (2, 2, 2),
         channel_attention=False,
         headroom_stops=3.0,
+        residual=0.5,
     ),
     "s": RegressorConfig(
         "set",
@@ -62,5 +64,6 @@ CONFIGS: dict[str, RegressorConfig] = {
         mask_width=16,
         embedding=64,
         headroom_stops=3.0,
+        residual=0.5,
     ),
 }

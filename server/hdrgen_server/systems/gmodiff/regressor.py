@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hdrgen_server.networks.nafnet import Pointwise, stage
+from hdrgen_server.networks.nafnet import ChannelLayerNorm, Pointwise, stage
 from hdrgen_server.systems.gmodiff.candidates import Bracket, consistent_merge, disagreement, log2_floor, weighted_merge
 from hdrgen_server.systems.gmodiff.config import RegressorConfig
 
 ALPHA = 1 / 64
 MU = 100.0
-MERGE_BIAS = 2.0
+MERGE_BIAS = 1.0
+LARGEST_LOGIT = 8.0
 DISAGREEMENT_STOPS = 4.0
 
 
@@ -75,22 +76,19 @@ class Backbone(nn.Module):
     def __init__(self, config: RegressorConfig) -> None:
         super().__init__()
         widths, scales = config.widths, len(config.encoder)
-        attention = config.channel_attention
+        naf = functools.partial(stage, channel_attention=config.channel_attention, residual=config.residual)
         self.factor = math.prod(config.strides)
-        self.encoders = nn.ModuleList(
-            stage(widths[i], config.encoder[i], channel_attention=attention) for i in range(scales)
-        )
+        self.encoders = nn.ModuleList(naf(widths[i], config.encoder[i]) for i in range(scales))
         self.downs = nn.ModuleList(
             nn.Conv2d(widths[i], widths[i + 1], stride, stride) for i, stride in enumerate(config.strides)
         )
-        self.middle = stage(widths[-1], config.middle, channel_attention=attention)
+        self.middle = naf(widths[-1], config.middle)
         self.ups = nn.ModuleList(
             nn.Sequential(Pointwise(widths[i + 1], widths[i] * stride**2, bias=False), nn.PixelShuffle(stride))
             for i, stride in reversed(list(enumerate(config.strides)))
         )
         self.decoders = nn.ModuleList(
-            stage(widths[i], blocks, channel_attention=attention)
-            for i, blocks in zip(reversed(range(scales)), config.decoder, strict=True)
+            naf(widths[i], blocks) for i, blocks in zip(reversed(range(scales)), config.decoder, strict=True)
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -214,7 +212,8 @@ class SetHead(nn.Module):
         self.choose = nn.Sequential(Pointwise(2 * width + 1, width), nn.LeakyReLU(0.2, inplace=True), choice)
         merge_choice = Pointwise(width, 6)
         self.choose_merge = nn.Sequential(Pointwise(2 * width, width), nn.LeakyReLU(0.2, inplace=True), merge_choice)
-        self.correct = nn.Conv2d(width, 6, 3, padding=1)
+        self.normalise = ChannelLayerNorm(width)
+        self.correct = nn.Conv2d(width, 3, 3, padding=1)
         for layer in (choice, merge_choice, self.correct):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
@@ -257,16 +256,17 @@ class SetHead(nn.Module):
         self, decoded: Tensor, candidates: list[Tensor], bracket: Bracket, merges: tuple[Tensor, Tensor]
     ) -> Tensor:
         """Choose among the candidates and correct the choice; (B, 3, H, W)."""
+        decoded = self.normalise(decoded)
         chosen = [self.choose(torch.cat([decoded, feature], dim=1)) for feature in candidates[1:]]
         first, second = self.choose_merge(torch.cat([decoded, candidates[0]], dim=1)).chunk(2, dim=1)
         logits = torch.stack([first, second, *chosen], dim=1)
+        logits = LARGEST_LOGIT * torch.tanh(logits / LARGEST_LOGIT)
         bias = logits.new_zeros(1, logits.shape[1], 1, 1, 1)
         bias[:, :2] = MERGE_BIAS
         valid = torch.cat([torch.ones_like(bracket.valid[:, :1])] * 2 + [bracket.valid], dim=1)
         weights = torch.softmax(logits + bias + (valid - 1) * 32, dim=1)
         estimates = log2_floor(torch.cat([merges[0][:, None], merges[1][:, None], bracket.scene_linear], dim=1))
-        correction, gate = self.correct(decoded).chunk(2, dim=1)
-        return torch.exp2((weights * estimates).sum(dim=1) + correction * torch.sigmoid(gate - 1))
+        return torch.exp2((weights * estimates).sum(dim=1) + self.correct(decoded))
 
 
 def sum_of(tensors: Iterable[Tensor]) -> Tensor:
