@@ -165,6 +165,7 @@ def test_verbose_adds_the_traceback(hdrgen: Run, bracket: list[Path]) -> None:
         (["packs", "verify", "nothing"], 2, ("nothing",)),
         (["evaluate", "merge"], 2, ("--data",)),
         (["train", "gmodiff", "--stage", "all"], 2, ("regressor",)),
+        (["train", "gmodiff", "--data", "."], 2, ("panoramas",)),
         (["train", "gmodiff", "--data", "nothing"], 2, ("nothing",)),
         (["status"], 5, ("hdrgen serve",)),
         (["bench", "nothing"], 2, ("nothing",)),

@@ -28,6 +28,9 @@ def command(
         str | None, typer.Option(metavar="K1,K2,…", help="static_2, dyn_3, dyn_2_cam, …; else all of them.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Brackets of each kind.")] = 16,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write report.md and report.json there.")
+    ] = None,
     jod: Annotated[bool, typer.Option("--jod", help="ColorVideoVDP as well; slow.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
 ) -> None:
@@ -39,7 +42,11 @@ def command(
     folder = data or settings.data_folder / "hdri"
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
+    if report is not None and not report.is_dir():
+        raise BadInput(f"{report} is no folder; make it first")
     from hdrgen_server.evaluate.protocol import KINDS, run_protocol
+    from hdrgen_server.evaluate.report import as_json as plain_data
+    from hdrgen_server.evaluate.report import write_report
     from hdrgen_server.training.scenes import load_scenes
 
     chosen = tuple(kinds.split(",")) if kinds else tuple(KINDS)
@@ -55,10 +62,10 @@ def command(
             for index, kind in enumerate(chosen):
                 update(kind, index, len(chosen))
                 scores[name] |= run_protocol(method, scenes, (kind,), count, jod=jod)
+    if report is not None:
+        write_report(scores, report)
     if as_json:
-        console.emit_json(
-            {"count": count, "scores": {n: {k: _numbers(s) for k, s in v.items()} for n, v in scores.items()}}
-        )
+        console.emit_json({"count": count, "scores": plain_data(scores)})
         return
     rows: list[tuple[str, ...]] = [("method", "kind", *COLUMNS)]
     rows += [(n, k, *_cells(summary)) for n, by_kind in scores.items() for k, summary in by_kind.items()]
@@ -97,14 +104,6 @@ def pack_method(name: str, settings: Settings) -> Method:
         return run_operator(operator, "hdrfuse", frames, {"reference": sample.reference})[0].rgb
 
     return method
-
-
-def _numbers(summary: Summary) -> dict[str, Any]:
-    """Means and standard errors; a figure that no image has is null."""
-    return {
-        "mean": {k: None if math.isnan(v) else v for k, v in summary.mean.items()},
-        "error": {k: None if math.isnan(v) else v for k, v in summary.error.items()},
-    }
 
 
 def _cells(summary: Summary) -> tuple[str, ...]:
