@@ -21,7 +21,7 @@ from nuke_hdrgen.wire.codec import Buffer, encode
 from nuke_hdrgen.wire.errors import InvalidMessage, NoServer, PermissionRefused, ServerTimeout
 from nuke_hdrgen.wire.limits import Limits
 from nuke_hdrgen.wire.messages import Error, Hello, Message, Welcome
-from nuke_hdrgen.wire.stream import Allocate, Received, Receiver, fresh
+from nuke_hdrgen.wire.stream import Received, Receiver, Reused
 
 Clock = Callable[[], float]
 M = TypeVar("M", bound=Message)
@@ -50,7 +50,6 @@ class Connection:
         peer: Peer,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock = time.monotonic,
-        allocate: Allocate = fresh,
     ) -> None:
         sock.setblocking(False)
         self.peer = peer
@@ -58,7 +57,7 @@ class Connection:
         self.clock = clock
         self.welcome: Optional[Welcome] = None
         self._socket = sock
-        self._receiver = Receiver(limits, allocate=allocate)
+        self._receiver = Receiver(limits, allocate=Reused())
         self._outgoing: Deque[memoryview] = deque()
         self._incoming: Deque[Received] = deque()
         self._silent_s = 0.0
@@ -187,7 +186,6 @@ def connect(
     client: str = "nuke-hdrgen",
     limits: Limits = DEFAULT_LIMITS,
     clock: Clock = time.monotonic,
-    allocate: Allocate = fresh,
 ) -> Connection:
     """Connect and greet. `session` groups the connections of one user interface or shell.
 
@@ -199,7 +197,7 @@ def connect(
         undo.callback(sock.close)
         if endpoint.address.path and not endpoint.named:
             check_peer(sock)
-        connection = Connection(sock, Peer(endpoint, session, client), limits, clock, allocate)
+        connection = Connection(sock, Peer(endpoint, session, client), limits, clock)
         undo.callback(connection.close)
         connection.welcome = connection.ask(Hello(session=session, client=client, token=endpoint.token), Welcome)
         undo.pop_all()

@@ -6,7 +6,7 @@ It owns the position inside the message being received and the buffers for it. I
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable, List, Optional
 
 from nuke_hdrgen.wire.codec import DEFAULT_LIMITS, PREFIX_BYTES, Prefix, Types, parse_header, parse_prefix
 from nuke_hdrgen.wire.errors import Truncated
@@ -27,6 +27,37 @@ class Received:
 def fresh(message: Message, length: int) -> memoryview:
     """A new buffer for a body of `length` bytes."""
     return memoryview(bytearray(length))
+
+
+class Reused:
+    """Gives a body's buffer again once nothing refers to it: touching new pages costs more than the copy into them.
+
+    Keeps the last two, which is what a consumer needs that looks at one body while the next arrives.
+    """
+
+    KEPT = 2
+
+    def __init__(self) -> None:
+        self._buffers: List[bytearray] = []
+
+    def __call__(self, message: Message, length: int) -> memoryview:
+        """A buffer of `length` bytes that no one else holds."""
+        for buffer in self._buffers:
+            if len(buffer) == length and _is_free(buffer):
+                return memoryview(buffer)
+        buffer = bytearray(length)
+        self._buffers = [*self._buffers[1 - self.KEPT :], buffer]
+        return memoryview(buffer)
+
+
+def _is_free(buffer: bytearray) -> bool:
+    """Whether no view of it is left: only then Python lets it change its size."""
+    try:
+        buffer.append(0)
+    except BufferError:
+        return False
+    buffer.pop()
+    return True
 
 
 class Receiver:

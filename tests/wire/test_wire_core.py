@@ -20,7 +20,7 @@ from nuke_hdrgen.wire import worker_messages as w
 from nuke_hdrgen.wire.capture import to_safetensors
 from nuke_hdrgen.wire.codec import PREFIX_BYTES, encode, parse_header, parse_json, parse_prefix
 from nuke_hdrgen.wire.limits import Limits
-from nuke_hdrgen.wire.stream import Received, Receiver
+from nuke_hdrgen.wire.stream import Received, Receiver, Reused
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
@@ -87,6 +87,26 @@ class RoundTrip(unittest.TestCase):
         self.assertEqual(asked, [(FRAME, 48)])
         self.assertEqual(pool[:48], BODY)
         self.assertIsInstance(received, Received)
+
+    def test_a_buffer_comes_again_only_when_nothing_refers_to_it(self):
+        pool = Reused()
+        receiver = Receiver(allocate=pool)
+        data = wire_bytes(FRAME, BODY)
+        (first,) = feed(receiver, data)
+        part = first.body[-4:]
+        del first
+        (second,) = feed(receiver, wire_bytes(FRAME, bytes(48)))
+        self.assertEqual(bytes(part), BODY[-4:], "a slice keeps the whole buffer")
+        self.assertEqual(bytes(second.body), bytes(48))
+        held = second.body.obj
+        del second
+        (third,) = feed(receiver, data)
+        self.assertIs(third.body.obj, held)
+        self.assertEqual(bytes(third.body), BODY)
+        del part
+        (small,) = feed(receiver, wire_bytes(replace(FRAME, shape=(1, 1, 3)), bytes(12)))
+        (fourth,) = feed(receiver, data)
+        self.assertEqual((small.body.nbytes, bytes(fourth.body), bytes(third.body)), (12, BODY, BODY))
 
     def test_frozen(self):
         with self.assertRaises(FrozenInstanceError):
