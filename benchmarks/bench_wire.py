@@ -74,7 +74,7 @@ def _spread(seconds: list[float]) -> dict[str, float]:
     }
 
 
-def _reuse(buffer: memoryview):  # noqa: ANN202  # the client's Allocate
+def _reuse(buffer: memoryview):  # the client's Allocate
     return lambda _, length: buffer[:length]
 
 

@@ -57,7 +57,9 @@ class Sidecar:
             (systems / real.name).write_bytes(real.read_bytes())
         pack = folder / "packs" / "faulty"
         pack.mkdir(parents=True)
-        pack.joinpath("pack.toml").write_text('format = 1\nname = "faulty"\nsystem = "faulty"\nlicence = "Apache-2.0"\n')
+        pack.joinpath("pack.toml").write_text(
+            'format = 1\nname = "faulty"\nsystem = "faulty"\nlicence = "Apache-2.0"\n'
+        )
         paths = [str(SITE), str(SERVER), str(SERVER.parent), os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ,
@@ -102,8 +104,7 @@ class Sidecar:
     def run(self, request: m.Open, session: str = "test", **kwargs):
         with self.connect(session) as connection:
             return [
-                (result, bytes(data))
-                for result, data in run_job(connection, request, frames_of(request), **kwargs)
+                (result, bytes(data)) for result, data in run_job(connection, request, frames_of(request), **kwargs)
             ]
 
     def works(self) -> None:

@@ -142,9 +142,8 @@ def test_what_the_protocol_forbids_ends_the_connection_with_its_code(server, dat
     ],
 )
 def test_a_job_that_cannot_run_is_refused_at_open_and_the_connection_stays(server, request_, error):
-    with server.connect() as connection:
-        with pytest.raises(error):
-            list(run_job(connection, request_, frames_of(request_)))
+    with server.connect() as connection, pytest.raises(error):
+        list(run_job(connection, request_, frames_of(request_)))
     server.works()
 
 
@@ -336,5 +335,3 @@ def test_an_idle_server_ends_by_itself(tmp_path):
     with sidecar(tmp_path, "--idle-exit", "0.5") as running:
         running.connect().close()
         assert running.process.wait(20) == 0
-
-

@@ -55,6 +55,8 @@ class Reader:
         """
         if not view:
             return
+        if self._sock.fileno() < 0:
+            raise ConnectionLost(clean=at_start)
         now = self._clock.now()
         self.transfer = None if at_start else Transfer(now, now)
         self._waiting = self._loop.create_future()

@@ -19,6 +19,11 @@ class Turns:
         self._changed = threading.Condition()
         self._line: deque[object] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for the turn."""
+        return max(0, len(self._line) - 1)
+
     def take(self) -> None:
         """Wait for the turn."""
         ticket = object()
