@@ -49,7 +49,7 @@ def randomised(config: RegressorConfig, seed: int = 0, amount: float = 0.1) -> R
     model = Regressor(config)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += amount * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=amount)
     return model.eval()
 
 

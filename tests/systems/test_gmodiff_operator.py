@@ -183,7 +183,7 @@ def test_what_cannot_be_fused_is_refused(near_merge: GMODiffOperator) -> None:
     frames = photographs(textured(40, 50))
     with pytest.raises(BadInput, match="2 to 7"):
         fuse(near_merge, frames[:1])
-    with pytest.raises(BadInput, match="50x40.*50x41|50x41.*50x40"):
+    with pytest.raises(BadInput, match=r"50x40.*50x41"):
         fuse(near_merge, [frames[0], *photographs(textured(41, 50))[1:]])
     with pytest.raises(BadInput, match="equal EVs"):
         fuse(near_merge, photographs(textured(40, 50), (0.0, 0.0, 2.0)))

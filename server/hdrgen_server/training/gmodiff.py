@@ -18,13 +18,15 @@ from hdrgen_server.colour.curves import CURVES
 from hdrgen_server.networks.nafnet import in_channels_last
 from hdrgen_server.packs.add import finished_manifest
 from hdrgen_server.packs.manifest import MANIFEST_NAME
+from hdrgen_server.settings import load_settings
 from hdrgen_server.systems.gmodiff.candidates import Bracket, weighted_merge
 from hdrgen_server.systems.gmodiff.config import CONFIGS, RegressorConfig
-from hdrgen_server.systems.gmodiff.losses import Weights, regression_loss
+from hdrgen_server.systems.gmodiff.losses import Distance, Weights, regression_loss
 from hdrgen_server.systems.gmodiff.prepare import prepare, to_bracket
 from hdrgen_server.systems.gmodiff.regressor import Regressor
 from hdrgen_server.training.brackets import PROTOCOL_MOTION, STILL, Camera, Motion, simulate
 from hdrgen_server.training.loop import Position, load_weights, save_weights, train
+from hdrgen_server.training.perceptual import load_perceptual
 from hdrgen_server.training.recipe import Recipe
 from hdrgen_server.training.scenes import Scene, load_scenes
 from nuke_hdrgen.wire.errors import BadInput
@@ -116,15 +118,21 @@ class RegressorTask:
     """The regressor as the training loop sees it."""
 
     def __init__(
-        self, config: RegressorConfig, folder: Path, weights: Weights = DEFAULT_WEIGHTS, crop: int = CROP
+        self,
+        config: RegressorConfig,
+        folder: Path,
+        weights: Weights = DEFAULT_WEIGHTS,
+        crop: int = CROP,
+        perceptual: Distance | None = None,
     ) -> None:
         self.model: nn.Module = in_channels_last(Regressor(config))
         self.source = BracketSource(folder, crop, (3,) if config.form == "published" else COUNTS)
-        self.weights = weights
+        self.weights, self.perceptual = weights, perceptual
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """The regression loss of a batch."""
-        return regression_loss(self.model(batch.bracket), batch.bracket.codes[:, 0], batch.truth, self.weights)
+        codes = batch.bracket.codes[:, 0]
+        return regression_loss(self.model(batch.bracket), codes, batch.truth, self.weights, self.perceptual)
 
     @functools.cached_property
     def held_out(self) -> dict[str, list[Batch]]:
@@ -168,9 +176,14 @@ def pu21_psnr(scene_linear: Tensor, truth: Tensor) -> float:
 
 
 def train_regressor(recipe: Recipe, folder: Path, run: Path, report: Callable[[str], None]) -> Position:
-    """Train a recipe, or resume it, in the folder `run` on the panoramas of `folder`."""
+    """Train a recipe, or resume it, in the folder `run` on the panoramas of `folder`.
+
+    Raises BadInput when there are none, or when the perceptual term is asked for and its weights are not installed.
+    """
     torch.manual_seed(recipe.schedule.seed)
-    task = RegressorTask(CONFIGS[recipe.config], folder, Weights(**recipe.weights), recipe.crop)
+    weights = Weights(**recipe.weights)
+    perceptual = load_perceptual(load_settings().cache_folder) if weights.perceptual else None
+    task = RegressorTask(CONFIGS[recipe.config], folder, weights, recipe.crop, perceptual)
     baseline = ", ".join(f"{name} {value:.2f}" for name, value in merge_figures(task).items())
     report(f"plain merge of the aligned bracket, held out: {baseline}")
     return train(task, recipe.schedule, run, report)
