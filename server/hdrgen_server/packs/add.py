@@ -71,13 +71,9 @@ def finished_manifest(folder: Path) -> bytes:
     if table.get("files"):
         missing = sorted(set(names) - {f.path for f in parse_pack(raw, folder).files})
         if missing:
-            raise BadInput(
-                f"{where} does not list {missing[0]}; remove the file, or [[files]] to record all anew"
-            )
+            raise BadInput(f"{where} does not list {missing[0]}; remove the file, or [[files]] to record all anew")
         return raw
-    entries = [
-        PackFile(name, path.stat().st_size, hash_file(path)) for name, path in zip(names, paths, strict=True)
-    ]
+    entries = [PackFile(name, path.stat().st_size, hash_file(path)) for name, path in zip(names, paths, strict=True)]
     return raw.rstrip() + b"\n" + "".join(map(_entry_text, entries)).encode()
 
 

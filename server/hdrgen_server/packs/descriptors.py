@@ -41,9 +41,7 @@ def parse_descriptor(system: str, table: dict[str, Any]) -> Descriptor:
     for parameter in table.get("parameters", ()):
         _refuse_unknown(parameter, Parameter, f"{system}.parameters")
     descriptor = msgspec.convert({"system": system, **table}, Descriptor)
-    descriptor.resolve(
-        {p.name: p.default for p in descriptor.parameters}
-    )  # every default passes its own check
+    descriptor.resolve({p.name: p.default for p in descriptor.parameters})  # every default passes its own check
     return descriptor
 
 

@@ -70,9 +70,7 @@ def _read(settings: Settings) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise StorageError(
-            f"{path} cannot be read: {error}; correct or remove it and accept again"
-        ) from error
+        raise StorageError(f"{path} cannot be read: {error}; correct or remove it and accept again") from error
     if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.values()):
         raise StorageError(f"{path} is not a record of accepted licences; remove it and accept again")
     return record

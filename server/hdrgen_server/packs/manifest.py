@@ -23,9 +23,7 @@ from nuke_hdrgen.wire.errors import BadInput, UnknownPack
 MANIFEST_NAME = "pack.toml"
 MANIFEST_FORMAT = 1
 MANIFEST_BYTES = 1 << 20
-PICKLE_SUFFIXES = frozenset(
-    {".bin", ".ckpt", ".dill", ".joblib", ".npy", ".pickle", ".pkl", ".pt", ".pt2", ".pth"}
-)
+PICKLE_SUFFIXES = frozenset({".bin", ".ckpt", ".dill", ".joblib", ".npy", ".pickle", ".pkl", ".pt", ".pt2", ".pth"})
 FILE_SUFFIXES = frozenset({".safetensors", ".json", ".toml", ".txt", ".md", ".model", ".png"})
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
@@ -76,9 +74,7 @@ class Pack:
         gone.
         """
         if name not in {f.path for f in self.files}:
-            raise BadInput(
-                f"pack {self.name} lists no file {name!r}; add the pack again with `hdrgen packs add`"
-            )
+            raise BadInput(f"pack {self.name} lists no file {name!r}; add the pack again with `hdrgen packs add`")
         path = self.path / name
         if not path.is_file():
             raise BadInput(f"pack {self.name}: {path} is missing; add the pack again with `hdrgen packs add`")
@@ -102,9 +98,7 @@ def read_manifest(folder: Path) -> bytes:
         with path.open("rb") as stream:
             raw = stream.read(MANIFEST_BYTES + 1)
     except OSError as error:
-        raise BadInput(
-            f"{path} cannot be read: {error.strerror}; a pack is a folder with a {MANIFEST_NAME}"
-        ) from error
+        raise BadInput(f"{path} cannot be read: {error.strerror}; a pack is a folder with a {MANIFEST_NAME}") from error
     if len(raw) > MANIFEST_BYTES:
         raise BadInput(f"{path} is over {MANIFEST_BYTES} bytes; it is no pack manifest")
     return raw
@@ -156,9 +150,7 @@ def parse_table(raw: bytes, where: Path) -> dict[str, Any]:
             f"{where} has format {table['format']}, this version reads {MANIFEST_FORMAT}; update nuke-hdrgen"
         )
     if not _NAME.match(table["name"]):
-        raise BadInput(
-            f"{where}: name {table['name']!r} must be 1 to 64 of a-z 0-9 . _ - and start with a-z or 0-9"
-        )
+        raise BadInput(f"{where}: name {table['name']!r} must be 1 to 64 of a-z 0-9 . _ - and start with a-z or 0-9")
     return table
 
 
@@ -170,13 +162,9 @@ def check_file_name(name: str, where: Path) -> None:
     if not name or path.is_absolute() or "\\" in name or any(part in {"..", "."} for part in name.split("/")):
         raise BadInput(f"{where}: file {name!r} must be a plain path inside the pack's folder")
     if path.suffix.lower() in PICKLE_SUFFIXES:
-        raise BadInput(
-            f"{where}: {name} may hold a pickle, which can run code; convert it to .safetensors first"
-        )
+        raise BadInput(f"{where}: {name} may hold a pickle, which can run code; convert it to .safetensors first")
     if path.suffix.lower() not in FILE_SUFFIXES:
-        raise BadInput(
-            f"{where}: {name} has no place in a pack; allowed are {', '.join(sorted(FILE_SUFFIXES))}"
-        )
+        raise BadInput(f"{where}: {name} has no place in a pack; allowed are {', '.join(sorted(FILE_SUFFIXES))}")
 
 
 def _file(entry: object, where: Path) -> PackFile:

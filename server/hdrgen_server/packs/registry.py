@@ -53,9 +53,7 @@ class Registry:
             if name in self.packs:
                 return self.packs[name]
         tried = f"; tried {', '.join(wanted)}" if wanted else ""
-        raise UnknownPack(
-            f"no pack here does {operation} at quality {quality}{tried}; see `hdrgen packs list`"
-        )
+        raise UnknownPack(f"no pack here does {operation} at quality {quality}{tried}; see `hdrgen packs list`")
 
 
 def packs_folders(settings: Settings) -> tuple[Path, ...]:
@@ -82,9 +80,7 @@ def load_registry(settings: Settings) -> Registry:
     for name, packs in found.items():
         if len(packs) > 1:
             places = " and ".join(str(p.path) for p in packs)
-            problems[name] = (
-                f"pack {name} is there {len(packs)} times: {places}; remove or rename all but one"
-            )
+            problems[name] = f"pack {name} is there {len(packs)} times: {places}; remove or rename all but one"
     packs = {name: packs[0] for name, packs in found.items() if name not in problems}
     return Registry(packs, problems, tomllib.loads(DEFAULTS_FILE.read_text(encoding="utf-8")))
 
