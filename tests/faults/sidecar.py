@@ -84,8 +84,16 @@ class Sidecar:
             try:
                 return connect(self.endpoint, session, limits=PATIENT)
             except NoServer:
-                if time.monotonic() > deadline or self.process.poll() is not None:
+                if time.monotonic() > deadline or self.ends_within(0.01):
                     raise
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for the process to end."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def health(self) -> m.Health:
         with self.connect("health") as connection:

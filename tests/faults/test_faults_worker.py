@@ -15,7 +15,7 @@ from tests.faults.sidecar import Sidecar, body, frames_of, order, sidecar
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with sidecar(tmp_path_factory.mktemp("faults"), limit_worker_silence_s=4, limit_progress_s=0.5) as running:
+    with sidecar(tmp_path_factory.mktemp("faults"), limit_worker_silence_s=3, limit_progress_s=0.5) as running:
         yield running
         assert running.process.poll() is None
 
@@ -70,7 +70,7 @@ def test_a_job_that_kills_every_worker_ends_with_a_typed_error(server):
 
 def test_results_before_the_error_stay_valid(server):
     arrived = []
-    with server.connect() as connection, pytest.raises(WorkerDied):
+    with server.connect() as connection, pytest.raises(WorkerDied):  # noqa: PT012
         request = order("late", 2, fault="kill", at=1)
         arrived.extend(result.index for result, _ in run_job(connection, request, frames_of(request)))
     server.works()
@@ -107,7 +107,7 @@ def test_memory_goes_down_the_ladder_and_then_names_what_was_free(server, fault)
 
 def test_cancel_reaches_a_running_job_and_frees_its_slots(server):
     stop = threading.Event()
-    with server.connect() as connection, pytest.raises(Cancelled):
+    with server.connect() as connection, pytest.raises(Cancelled):  # noqa: PT012
         request = order("stop", 2, fault="slow", gate="/nonexistent/gate")
         for _ in run_job(
             connection, request, frames_of(request), lambda p: stop.set() if p.phase == "step" else None, stop

@@ -98,13 +98,19 @@ class Process:
 
     def _beat(self) -> None:
         while not self._over.wait(min(1.0, self.settings.limit_beat_s / 2)):
-            phases = [job.phase for job in list(self._jobs.values())]
-            quiet = next((p for p in ("loading", "compiling") if p in phases), phases[0] if phases else "idle")
-            try:
-                self.link.send(w.WBeat(quiet, self.memory().free_mib, tuple(self.shelf.names)))
-            except PipeEnded:
+            if not self._beat_once():
                 return
             self.shelf.drop_idle(self.settings.pack_idle_s)
+
+    def _beat_once(self) -> bool:
+        """Say what the worker does and holds; False when the pipe has ended."""
+        phases = [job.phase for job in list(self._jobs.values())]
+        quiet = next((p for p in ("loading", "compiling") if p in phases), phases[0] if phases else "idle")
+        try:
+            self.link.send(w.WBeat(quiet, self.memory().free_mib, tuple(self.shelf.names)))
+        except PipeEnded:
+            return False
+        return True
 
     def _run_job(self, job: WorkerJob) -> None:
         """The top of a job's thread: whatever the operator raises becomes one message."""
@@ -115,14 +121,15 @@ class Process:
             return
         except HDRGenError as error:
             answer = w.WError(job.id, error.code, error.message, error.details, isinstance(error, OutOfMemory))
-        except (Exception, SystemExit) as error:  # the one broad except of this process
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the one broad except of this process
             answer = self._failure(job, error)
         finally:
             self.turns.give_up()
             self._jobs.pop(job.id, None)
         free_caches()
         try:
-            self.link.send(answer)
+            if self._beat_once():  # health knows of the loaded pack before the client is done
+                self.link.send(answer)
         except PipeEnded:
             log.info("pipe ended before a job's answer")
 
