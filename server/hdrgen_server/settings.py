@@ -62,6 +62,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idle_exit_s: Annotated[float, Meta(ge=0, description="A shared sidecar without work ends after this; 0 never.")] = (
         900.0
     )
+    drain_s: Annotated[float, Meta(ge=0, description="Time that open jobs get when the sidecar is told to end.")] = 30.0
+    cancel_grace_s: Annotated[
+        float, Meta(gt=0, description="A worker that keeps a cancelled job this long is ended.")
+    ] = 60.0
     data_folder: Annotated[Path, Meta(description="Added packs, accepted licences and training data.")] = msgspec.field(
         default_factory=lambda: platformdirs.user_data_path("hdrgen")
     )

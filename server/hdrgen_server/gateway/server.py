@@ -51,8 +51,6 @@ class Plan:
     members: frozenset[int] = frozenset()
     shared: bool = False
     worker_log: Path | None = None
-    drain_s: float = 30.0
-    cancel_grace_s: float = 60.0
 
 
 class Gateway:
@@ -65,7 +63,7 @@ class Gateway:
         self.registry: Registry = load_registry(settings)
         self.pool = SlotPool(slots_folder(plan.runtime))
         self.dispatcher = Dispatcher(
-            self.pool, clock, self.metrics, self.limits.queue_jobs, self.limits.session_frames, plan.cancel_grace_s
+            self.pool, clock, self.metrics, self.limits.queue_jobs, self.limits.session_frames, settings.cancel_grace_s
         )
         self.tasks = TaskKeeper(self._failed)
         self.dispatcher.keep_tasks(self.tasks)
@@ -245,7 +243,7 @@ class Gateway:
     async def _drain(self) -> None:
         """Wait for open jobs, up to the limit, then cancel them."""
         log.info("gateway draining", extra={"jobs": len(self.dispatcher.open_jobs)})
-        deadline = self.clock.now() + self.plan.drain_s
+        deadline = self.clock.now() + self.settings.drain_s
         while self.dispatcher.open_jobs and not self._hurry.is_set() and self.clock.now() < deadline:
             await self.clock.sleep(TICK_S)
         for job in self.dispatcher.open_jobs:
