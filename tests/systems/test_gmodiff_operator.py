@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gmodiff_cases import TINY, Array, exposed, randomised, textured, write_pack
+from gmodiff_cases import TINY, TINY_PUBLISHED, Array, exposed, randomised, textured, write_pack
 
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Request
@@ -92,6 +92,21 @@ def test_a_still_bracket_keeps_the_reference_exposure(near_merge: GMODiffOperato
 def test_the_default_reference_is_the_middle_exposure(near_merge: GMODiffOperator) -> None:
     frames = photographs(textured(64, 64), (2.0, -2.0, 0.0))
     assert np.array_equal(fuse(near_merge, frames).pixels, fuse(near_merge, frames, reference=2).pixels)
+
+
+def test_the_order_of_the_frames_does_not_matter(random_operator: GMODiffOperator) -> None:
+    frames = photographs(textured(64, 64), (-3.0, -1.0, 0.0, 2.0))
+    turned = [frames[i] for i in (3, 0, 2, 1)]
+    assert np.array_equal(fuse(random_operator, frames).pixels, fuse(random_operator, turned).pixels)
+
+
+def test_a_published_pack_takes_three_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONFIGS, "tiny", TINY_PUBLISHED)
+    operator = create(write_pack(tmp_path / "pack", randomised(TINY_PUBLISHED), "tiny"), "cpu")
+    scene = textured(40, 50)
+    assert fuse(operator, photographs(scene)).rgb.max() <= 1 + 1 / 64 + 1e-5
+    with pytest.raises(BadInput, match="exactly 3 frames, got 2"):
+        fuse(operator, photographs(scene, (0.0, 2.0)))
 
 
 def test_highlights_come_from_the_shortest_exposure(near_merge: GMODiffOperator) -> None:

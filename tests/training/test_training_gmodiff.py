@@ -12,13 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hdrgen_server.packs.manifest import read_pack
+from hdrgen_server.packs.verify import verify
 from hdrgen_server.systems.gmodiff.config import CONFIGS, RegressorConfig
 from hdrgen_server.systems.gmodiff.losses import Weights
+from hdrgen_server.systems.gmodiff.operator import create
 from hdrgen_server.systems.gmodiff.regressor import Regressor
 from hdrgen_server.training import gmodiff
 from hdrgen_server.training.brackets import PROTOCOL_MOTION, STILL, Camera, Motion, simulate
-from hdrgen_server.training.gmodiff import BracketSource, RegressorTask, pu21_psnr, train_regressor
-from hdrgen_server.training.loop import Schedule
+from hdrgen_server.training.gmodiff import BracketSource, RegressorTask, pu21_psnr, train_regressor, write_pack
+from hdrgen_server.training.loop import Schedule, save_weights
 from hdrgen_server.training.recipe import Recipe, load_recipe
 from hdrgen_server.training.scenes import Scene, load_scene, load_scenes, scene_paths
 from hdrgen_server.training.views import View, anchor_exposure, perspective
@@ -162,6 +165,22 @@ def test_twenty_steps_lower_the_held_out_error(folder: Path, tmp_path: Path, mon
     assert {"gain", "tone", "stops", "mask"} <= set(row)
     Regressor(TINY).load_state_dict(load_file(tmp_path / "run" / "best.safetensors"))
     assert "plain merge" in lines[0]
+
+
+def test_a_run_becomes_a_pack_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONFIGS, "tiny", TINY)
+    recipe = Recipe("tiny", 48, Schedule(), {})
+    with pytest.raises(BadInput, match="train first"):
+        write_pack(recipe, tmp_path, tmp_path / "gmodiff-tiny")
+    torch.manual_seed(0)
+    model = Regressor(TINY)
+    save_weights(model, tmp_path / "average.safetensors")
+    write_pack(recipe, tmp_path, tmp_path / "gmodiff-tiny")
+    pack = read_pack(tmp_path / "gmodiff-tiny")
+    assert (pack.name, pack.system, pack.preview) == ("gmodiff-tiny", "gmodiff", False)
+    assert verify(pack) == ()
+    loaded = create(pack, "cpu")._model.state_dict()
+    assert all(torch.equal(loaded[name], tensor.half().float()) for name, tensor in model.state_dict().items())
 
 
 def test_every_weight_gets_a_gradient(folder: Path) -> None:

@@ -25,7 +25,7 @@ from hdrgen_server.systems.gmodiff.config import CONFIGS
 from hdrgen_server.systems.gmodiff.prepare import Exposure, Plan, plan_bracket, prepare_window, to_bracket
 from hdrgen_server.systems.gmodiff.regressor import Regressor
 from hdrgen_server.systems.hdrfuse import check_bracket, linear_of, reference_index
-from nuke_hdrgen.wire.errors import OperatorFailed
+from nuke_hdrgen.wire.errors import BadInput, OperatorFailed
 
 Array = npt.NDArray[np.float32]
 SMALLEST_TILE = 192
@@ -76,6 +76,10 @@ class GMODiffOperator:
         bracket = list(frames)
         reference = reference_index(bracket, int(request.parameters["reference"]))
         check_bracket(bracket, reference)
+        if self._model.config.form == "published" and len(bracket) != 3:
+            raise BadInput(
+                f"this pack takes exactly 3 frames, got {len(bracket)}; give 3, or use a pack of the set form"
+            )
         exposures, scale = _exposures(bracket)
         plan = plan_bracket(exposures, reference)
         base = bracket[reference]

@@ -57,7 +57,7 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a bracket is brought together: the order (reference first), EVs against it, shifts and the camera curve."""
+    """How a bracket is brought together: the order (reference first, then by EV), EVs, shifts and the camera curve."""
 
     order: tuple[int, ...]
     evs: tuple[float, ...]
@@ -67,7 +67,8 @@ class Plan:
 
 def plan_bracket(exposures: Sequence[Exposure], reference: int, *, align: bool = True) -> Plan:
     """Find shifts and the camera curve; looks at thinned copies where the frames are large."""
-    order = (reference, *(i for i in range(len(exposures)) if i != reference))
+    others = sorted((i for i in range(len(exposures)) if i != reference), key=lambda i: exposures[i].ev)
+    order = (reference, *others)
     evs = tuple(exposures[i].ev - exposures[reference].ev for i in order)
     base = exposures[reference]
     shifts = [Shift()]
