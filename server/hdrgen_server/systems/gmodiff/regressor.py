@@ -21,7 +21,7 @@ from hdrgen_server.systems.gmodiff.config import RegressorConfig
 ALPHA = 1 / 64
 MU = 100.0
 MERGE_BIAS = 1.0
-LARGEST_LOGIT = 8.0
+LARGEST_LOGIT = 3.0
 DISAGREEMENT_STOPS = 4.0
 
 
