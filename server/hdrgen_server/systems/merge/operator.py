@@ -26,7 +26,7 @@ from nuke_hdrgen.wire.errors import BadInput
 
 Float32 = npt.NDArray[np.float32]
 UNCLIPPED_HEADROOM = 1.25
-BAND_PIXELS = 1 << 18
+BAND_PIXELS = 1 << 16
 
 
 def create(pack: Pack, device: str) -> MergeOperator:
