@@ -43,7 +43,7 @@ def run(width: int = 3840, height: int = 2160, repeat: int = 7) -> dict[str, obj
         theirs.close()
         try:
             endpoint = Endpoint(Address(path=str(Path(folder) / "hdrgen.sock")))
-            with connect(endpoint, "bench", allocate=_reuse(back)) as connection:
+            with connect(endpoint, "bench") as connection:
                 pairs = [(_bare(ours, body, back), _gateway(connection, body, shape, n)) for n in range(repeat + 2)][2:]
         finally:
             ours.close()
@@ -72,10 +72,6 @@ def _spread(seconds: list[float]) -> dict[str, float]:
         "best": round(1e3 * min(seconds), 1),
         "worst": round(1e3 * max(seconds), 1),
     }
-
-
-def _reuse(buffer: memoryview):  # the client's Allocate
-    return lambda _, length: buffer[:length]
 
 
 def _start_gateway(folder: Path) -> tuple[subprocess.Popen[bytes], float]:
