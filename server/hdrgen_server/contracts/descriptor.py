@@ -105,11 +105,7 @@ def _checked(parameter: Parameter, value: object) -> Value:
         raise BadParameter(f"{parameter.name} must be one of {', '.join(parameter.choices)}, got {value!r}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low, high = parameter.minimum, parameter.maximum
-        if (
-            not abs(value) < float("inf")
-            or (low is not None and value < low)
-            or (high is not None and value > high)
-        ):
+        if not abs(value) < float("inf") or (low is not None and value < low) or (high is not None and value > high):
             raise BadParameter(f"{parameter.name} must be between {low} and {high}, got {value!r}")
     assert isinstance(value, (int, float, bool, str))
     return value

@@ -5,7 +5,7 @@ It owns how each module is silenced. It must not know how the figures are scored
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ MODULES: Mapping[str, Silence] = {
 
 
 @contextmanager
-def silenced(model: Regressor, name: str) -> Iterator[None]:
+def silenced(model: Regressor, name: str) -> Generator[None]:
     """The model with one module made the identity (or zero, where it adds to what is there) inside the block."""
     with ExitStack() as stack:
         for module, replace in MODULES[name](model):
