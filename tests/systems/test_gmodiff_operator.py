@@ -289,3 +289,22 @@ def test_memory_grows_only_by_the_result(tmp_path: Path) -> None:
     small, large = (int(word) for word in run.stdout.split())
     result_bytes = 16 * (2048 * 1152 - 1024 * 576)
     assert large - small < result_bytes + (40 << 20), f"{small >> 20} MiB then {large >> 20} MiB"
+
+
+@pytest.mark.parametrize("fault", ["damaged", "empty", "short", "unlike", "config", "gone"])
+def test_weights_that_do_not_fit_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    monkeypatch.setitem(CONFIGS, "tiny", TINY)
+    model = randomised(TINY_PUBLISHED if fault == "unlike" else TINY)
+    pack = write_pack(tmp_path / "pack", model, "huge" if fault == "config" else "tiny")
+    weights = tmp_path / "pack" / "regressor.safetensors"
+    if fault == "damaged":
+        weights.write_bytes(b"no safetensors at all")
+    elif fault == "empty":
+        weights.write_bytes(b"")
+    elif fault == "short":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif fault == "gone":
+        weights.unlink()
+    with pytest.raises(BadInput, match=r"pack gmodiff-tiny.*hdrgen packs add") as caught:
+        create(pack, "cpu")
+    assert "\n" not in caught.value.message

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hdrgen_server.contracts.descriptor import Descriptor
@@ -29,15 +30,27 @@ from nuke_hdrgen.wire.errors import BadInput, OperatorFailed
 
 Array = npt.NDArray[np.float32]
 SMALLEST_TILE = 192
+AGAIN = "add the pack again with `hdrgen packs add`"
 
 
 def create(pack: Pack, device: str) -> GMODiffOperator:
-    """Load a pack's regressor onto a device. Raises BadInput when a listed file is missing."""
-    config = CONFIGS[str(pack.options["config"])]
+    """Load a pack's regressor onto a device. Raises BadInput when its weights are missing, damaged or another
+    configuration's.
+    """
+    name = str(pack.options.get("config", ""))
+    if name not in CONFIGS:
+        raise BadInput(f"pack {pack.name} has config {name!r}, which is none of {', '.join(CONFIGS)}; {AGAIN}")
     with torch.device("meta"):
-        model = Regressor(config)
-    weights = {name: tensor.float() for name, tensor in load_file(pack.file("regressor.safetensors")).items()}
-    model.load_state_dict(weights, assign=True)
+        model = Regressor(CONFIGS[name])
+    path = pack.file("regressor.safetensors")
+    try:
+        weights = {key: tensor.float() for key, tensor in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"pack {pack.name}: {path} cannot be read as safetensors; {AGAIN}") from error
+    try:
+        model.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise BadInput(f"pack {pack.name}: the tensors of {path} are not those of config {name}; {AGAIN}") from error
     model.eval().requires_grad_(requires_grad=False).to(torch.device(device))
     return GMODiffOperator(pack.descriptor, in_channels_last(model), device)
 
