@@ -81,10 +81,10 @@ def test_panoramas_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 def test_negatives_are_counted_and_infinities_held(tmp_path: Path) -> None:
     pixels = np.ones((4, 8, 3), np.float32)
-    pixels[0, 0, 0], pixels[1, 1, 1] = -0.5, np.inf
+    pixels[0, 0, 0], pixels[1, 1, 1], pixels[2, 2] = -0.5, np.inf, np.nan
     write_exr(tmp_path / "odd.exr", pixels)
     scene = load_scene(tmp_path / "odd.exr")
-    assert scene.negatives == 1
+    assert (scene.negatives, scene.not_finite) == (1, 4)
     assert (scene.scene_linear_hwc.min(), scene.scene_linear_hwc.max()) == (0.0, 65504.0)
 
 

@@ -21,13 +21,15 @@ HELD_OUT = ("bpy_interior", "bpy_sunrise", "lebombo", "potsdamer_platz")
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """An equirectangular panorama, (H, W, 3) float32, linear Rec.709, at least 0; `negatives` counts what was
-    raised.
+    """An equirectangular panorama, (H, W, 3) float32, linear Rec.709, at least 0.
+
+    `negatives` counts the samples that were raised to 0, `not_finite` the NaN and Inf that were set to 65504.
     """
 
     name: str
     scene_linear_hwc: npt.NDArray[np.float32]
     negatives: int
+    not_finite: int = 0
 
 
 def scene_paths(folder: Path, *, held_out: bool) -> tuple[Path, ...]:
@@ -50,8 +52,9 @@ def load_scene(path: Path) -> Scene:
     pixels = np.ascontiguousarray(rgb, np.float32)
     if pixels.shape[1] != 2 * pixels.shape[0]:
         raise BadInput(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} is not equirectangular (twice as wide as high)")
-    pixels[~np.isfinite(pixels)] = 65504.0
-    return Scene(path.stem, np.maximum(pixels, 0), int((pixels < 0).sum()))
+    bad = ~np.isfinite(pixels)
+    pixels[bad] = 65504.0
+    return Scene(path.stem, np.maximum(pixels, 0), int((pixels < 0).sum()), int(bad.sum()))
 
 
 def load_scenes(folder: Path, *, held_out: bool) -> Sequence[Scene]:
