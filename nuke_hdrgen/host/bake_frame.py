@@ -45,6 +45,7 @@ def bake_frame(gizmo: nuke.Node, frame: int, server: Optional[str] = None) -> st
     exposures = _exposures(gizmo)
     bake_id = _text(gizmo, "bake_id") or uuid.uuid4().hex[:12]
     scripts = {name: gizmo[name].toScript() for name in BAKED_KNOBS}
+    scripts["inputs"] = " ".join(str(exposure.number) for exposure in exposures)
     pattern = result_pattern(_text(gizmo, "cache_root"), bake_id, scripts)
     request = _request(gizmo, exposures)
     path = frame_path(pattern, frame)

@@ -110,6 +110,11 @@ def test_bytes_to_the_sidecar_and_back_to_the_read(
     press(nuke, node, "bake")
     assert (node["result_first"].value(), node["result_last"].value()) == (FRAME, FRAME + 1)
 
+    fused_of_three = node["result_path"].value()
+    node.setInput(2, None)
+    press(nuke, node, "bake")
+    assert node["result_path"].value() != fused_of_three
+
 
 def test_a_saved_script_reads_the_bake_without_python_and_server(
     nuke: FakeNuke, sidecar: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
