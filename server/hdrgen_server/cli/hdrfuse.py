@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hdrgen_server.cli import console, inputs, jobs, outputs
+from hdrgen_server.cli import console, finishing, inputs, jobs, outputs
+from hdrgen_server.cli.finishing import Finish
 from hdrgen_server.contracts.descriptor import Value
 from hdrgen_server.packs import licence
 from hdrgen_server.packs.manifest import Pack
@@ -34,6 +35,8 @@ class Choice:
     seed: int
     aovs: bool
     spaces: inputs.Spaces
+    finish: Finish
+    provenance: str
 
 
 def command(
@@ -56,6 +59,12 @@ def command(
     config: Annotated[str | None, typer.Option(metavar="CONFIG", help="OCIO config; else $OCIO or built-in.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of systems that draw noise.")] = 0,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Steps of systems that take steps.")] = None,
+    preserve_plate: Annotated[
+        bool, typer.Option("--preserve-plate", help="Keep the reference's own values where it is not clipped.")
+    ] = False,
+    ceiling: Annotated[
+        float | None, typer.Option(metavar="V", help="Roll highlights off towards V, from half of it on.")
+    ] = None,
     aovs: Annotated[bool, typer.Option("--aovs", help="Write the system's masks as layers.")] = False,
     preview: Annotated[str | None, typer.Option(metavar="OUT.png", help="Write a contact sheet too.")] = None,
     sets: Annotated[
@@ -68,6 +77,7 @@ def command(
 
     Inputs are JPEG, PNG, TIFF, camera raw or EXR of one size, or sequences, one per exposure.
     """
+    finish = Finish(preserve_plate, ceiling)
     inputs.check_count(len(images))
     inputs.check_reference(reference, len(images))
     evs = inputs.parse_evs(ev, len(images))
@@ -76,7 +86,7 @@ def command(
     settings = load_settings(server=server)
     spaces = inputs.spaces(settings, config, colourspace, input_colourspace)
     given = parse_sets(sets or []) | ({} if steps is None else {"steps": str(steps)})
-    choice = choose(settings, pack, quality, given, seed=seed, aovs=aovs, spaces=spaces)
+    choice = choose(settings, pack, quality, given, seed=seed, aovs=aovs, spaces=spaces, finish=finish)
     brackets = [_read(moment, evs, reference, spaces, settings) for moment in moments[:1]]
     results: list[dict[str, Any]] = []
     with jobs.connected(settings) as link:
@@ -113,6 +123,7 @@ def choose(
     seed: int,
     aovs: bool,
     spaces: inputs.Spaces,
+    finish: Finish,
 ) -> Choice:
     """The pack and its parameters, with its licence checked. Raises UnknownPack, BadParameter, LicenceNotAccepted."""
     if quality not in QUALITIES:
@@ -127,7 +138,7 @@ def choose(
         raise BadParameter("the reference is set with --reference N, not with --set")
     parameters = {key: typed(pack, key, text) for key, text in given.items()}
     pack.descriptor.resolve(parameters)
-    return Choice(pack, parameters, quality, seed, aovs, spaces)
+    return Choice(pack, parameters, quality, seed, aovs, spaces, finish, settings.provenance)
 
 
 def typed(pack: Pack, name: str, text: str) -> Value:
@@ -168,9 +179,14 @@ def _fuse(
         quality=choice.quality,
         seed=choice.seed,
         aovs=choice.aovs,
+        provenance=choice.provenance,
     )
     with console.progress(target.exr.name) as update:
         outcome = jobs.run(link, job, update)
     if len(outcome.bodies) != 1:
         raise BadInput(f"{choice.pack.name} gave {len(outcome.bodies)} results where one was due; use another pack")
-    return outputs.write(target, outcome, bracket, choice.spaces.output)
+    finished = finishing.apply(outcome.bodies[0], bracket, choice.spaces.output, choice.finish, choice.provenance)
+    return outputs.write(target, outcome, finished, bracket, choice.spaces.output) | {
+        "preserve_plate": choice.finish.preserve_plate,
+        "ceiling": choice.finish.ceiling,
+    }

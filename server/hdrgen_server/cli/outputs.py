@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hdrgen_server.cli import console
+from hdrgen_server.cli.finishing import Finished
 from hdrgen_server.cli.inputs import Bracket
 from hdrgen_server.cli.jobs import Outcome
 from hdrgen_server.contracts.frame import Colourspace
@@ -47,16 +48,16 @@ def plan(output: str, preview: str | None, numbers: Sequence[int]) -> tuple[Targ
     return tuple(targets)
 
 
-def write(target: Target, outcome: Outcome, bracket: Bracket, space: Colourspace) -> dict[str, Any]:
-    """Write the result's bytes as they came, and its preview; returns the record for `--json`. Raises StorageError."""
+def write(target: Target, outcome: Outcome, finished: Finished, bracket: Bracket, space: Colourspace) -> dict[str, Any]:
+    """Write the finished bytes, and their preview; returns the record for `--json`. Raises StorageError."""
     from hdrgen_server.image.files import write_beside
 
-    write_beside(target.exr, outcome.bodies[0])
+    write_beside(target.exr, finished.body)
     if target.preview is not None:
         from hdrgen_server.cli.preview import write_preview
 
         write_preview(target.exr, target.preview, (-4.0, -2.0, 0.0, 2.0))
-    warnings = [*([bracket.warning] if bracket.warning else []), *outcome.warnings]
+    warnings = [*([bracket.warning] if bracket.warning else []), *outcome.warnings, *finished.warnings]
     for warning in warnings:
         console.note(warning)
     return {
