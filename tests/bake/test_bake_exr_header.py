@@ -19,7 +19,7 @@ def exr(tmp_path: Path) -> bytes:
     window = (np.array([-3, 2], np.int32), np.array([3, 6], np.int32))
     header = {"type": OpenEXR.scanlineimage, "compression": OpenEXR.NO_COMPRESSION, "dataWindow": window}
     path = tmp_path / "a.exr"
-    OpenEXR.File(header, {name: plane for name in ("A", "B", "G", "R", "depth.Z")}).write(str(path))
+    OpenEXR.File(header, dict.fromkeys(("A", "B", "G", "R", "depth.Z"), plane)).write(str(path))
     return path.read_bytes()
 
 

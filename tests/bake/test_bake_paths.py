@@ -26,5 +26,5 @@ def test_a_pattern_has_forward_slashes_and_frames_four_digits() -> None:
 
 @pytest.mark.parametrize(("root", "bake_id"), [("", "a"), (" ", "a"), ("/c", ""), ("/c", ".."), ("/c", "a/b")])
 def test_what_is_no_place(root: str, bake_id: str) -> None:
-    with pytest.raises(BadParameter, match="cache_root|bake_id"):
+    with pytest.raises(BadParameter, match=r"cache_root|bake_id"):
         result_pattern(root, bake_id, SCRIPTS)
