@@ -18,9 +18,9 @@ def test_the_setting_decides_the_torch_threads_of_a_cpu_worker(tmp_path: Path) -
         "import torch\n"
         "print(torch.get_num_threads())\n"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "HDRGEN_THREADS": "3"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "HDRGEN_THREADS": "1"}
     environment.pop("OMP_NUM_THREADS", None)
     ended = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False, env=environment
     )
-    assert ended.stdout.split() == ["3"], ended.stderr
+    assert ended.stdout.split() == ["1"], ended.stderr
