@@ -32,6 +32,9 @@ def command(
         Path | None, typer.Option(metavar="FOLDER", help="Write report.md and report.json there.")
     ] = None,
     jod: Annotated[bool, typer.Option("--jod", help="ColorVideoVDP as well; slow.")] = False,
+    knock_out: Annotated[
+        bool, typer.Option("--knock-out", help="Also score each pack with one module after another made the identity.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
 ) -> None:
     """Score methods on seeded brackets of held-out scenes: PU21-PSNR, PU21-SSIM, delta E ITP, stops where clipped.
@@ -53,7 +56,9 @@ def command(
     unknown = [kind for kind in chosen if kind not in KINDS]
     if unknown:
         raise BadParameter(f"there is no kind of bracket {unknown[0]!r}; there are: {', '.join(KINDS)}")
-    found = {name: method_named(name, settings) for name in methods}
+    found: dict[str, Method] = {}
+    for name in methods:
+        found |= methods_named(name, settings, knock_out=knock_out)
     scenes = load_scenes(folder, held_out=True)
     scores: dict[str, dict[str, Summary]] = {}
     for name, method in found.items():
@@ -72,21 +77,24 @@ def command(
     console.table(rows)
 
 
-def method_named(name: str, settings: Settings) -> Method:
-    """A pack's operator, else a classical method. Raises BadParameter listing both."""
+def methods_named(name: str, settings: Settings, *, knock_out: bool) -> dict[str, Method]:
+    """A pack's operator, with its knocked-out variants if asked, else a classical method.
+
+    Raises BadParameter listing packs and methods.
+    """
     from hdrgen_server.evaluate.baselines import METHODS
 
     registry = load_registry(settings)
     if name in registry.packs:
-        return pack_method(name, settings)
+        return pack_methods(name, settings, knock_out=knock_out)
     if name in METHODS:
-        return METHODS[name]
+        return {name: METHODS[name]}
     here = ", ".join([*sorted(registry.packs), *METHODS])
     raise BadParameter(f"there is no pack or method {name!r}; there are: {here}")
 
 
-def pack_method(name: str, settings: Settings) -> Method:
-    """A function from a simulated bracket to (H, W, 3) scene-linear Rec.709 through the pack's operator."""
+def pack_methods(name: str, settings: Settings, *, knock_out: bool) -> dict[str, Method]:
+    """Functions from a simulated bracket to (H, W, 3) scene-linear Rec.709 through the pack's operator."""
     import numpy as np
 
     from hdrgen_server.cli.direct import load_operator, run_operator
@@ -103,7 +111,11 @@ def pack_method(name: str, settings: Settings) -> Method:
         ]
         return run_operator(operator, "hdrfuse", frames, {"reference": sample.reference})[0].rgb
 
-    return method
+    if not knock_out:
+        return {name: method}
+    from hdrgen_server.evaluate.knockout import knocked_out
+
+    return {name: method, **knocked_out(operator, method)}
 
 
 def _cells(summary: Summary) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """What each module of a regressor is worth: one after another made the identity, on held-out brackets.
 
-It owns how each module is silenced. It must not know how the figures are scored or printed.
+It owns how each module is silenced, and the methods that result. It must not know how figures are scored.
 """
 
 from __future__ import annotations
@@ -9,10 +9,15 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from hdrgen_server.evaluate.protocol import Method
+from hdrgen_server.systems.gmodiff.operator import GMODiffOperator
 from hdrgen_server.systems.gmodiff.regressor import Regressor, SetHead
+from hdrgen_server.training.brackets import BracketSample
+from nuke_hdrgen.wire.errors import BadParameter
 
 Silence = Callable[[Regressor], list[tuple[nn.Module, Callable[[Any], Any]]]]
 OPEN_GATE = 16.0
@@ -56,3 +61,19 @@ def silenced(model: Regressor, name: str) -> Generator[None]:
             handle = module.register_forward_hook(lambda _m, _i, output, f=replace: f(output))
             stack.callback(handle.remove)
         yield
+
+
+def knocked_out(operator: object, method: Method) -> dict[str, Method]:
+    """A method for each module of a loaded operator without it. Raises BadParameter for a pack of another kind."""
+    if not isinstance(operator, GMODiffOperator) or not isinstance(operator.model.head, SetHead):
+        raise BadParameter("only packs of gmodiff's set form have a knock-out table; leave --knock-out away")
+    model = operator.model
+
+    def without(name: str) -> Method:
+        def run(sample: BracketSample) -> npt.NDArray[Any]:
+            with silenced(model, name):
+                return method(sample)
+
+        return run
+
+    return {f"without {name}": without(name) for name in MODULES}

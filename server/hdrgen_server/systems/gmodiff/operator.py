@@ -76,6 +76,11 @@ class GMODiffOperator:
         """What the system says about itself."""
         return self._descriptor
 
+    @property
+    def model(self) -> Regressor:
+        """The network, for those who measure it."""
+        return self._model
+
     def set_rung(self, rung: int) -> None:
         """Rung 2 and above halve the tiles, once a rung."""
         self._rung = rung
