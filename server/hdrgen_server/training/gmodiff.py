@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hdrgen_server.colour.curves import CURVES
+from hdrgen_server.evaluate.metrics import crop, pu21_psnr
 from hdrgen_server.networks.nafnet import in_channels_last
 from hdrgen_server.packs.add import finished_manifest
 from hdrgen_server.packs.manifest import MANIFEST_NAME
@@ -24,7 +25,7 @@ from hdrgen_server.systems.gmodiff.config import CONFIGS, RegressorConfig
 from hdrgen_server.systems.gmodiff.losses import Distance, Weights, regression_loss
 from hdrgen_server.systems.gmodiff.prepare import prepare, to_bracket
 from hdrgen_server.systems.gmodiff.regressor import Regressor
-from hdrgen_server.training.brackets import PROTOCOL_MOTION, STILL, Camera, Motion, simulate
+from hdrgen_server.training.brackets import BORDER, PROTOCOL_MOTION, STILL, Camera, Motion, simulate
 from hdrgen_server.training.loop import Position, load_weights, save_weights, train
 from hdrgen_server.training.perceptual import load_perceptual
 from hdrgen_server.training.recipe import Recipe
@@ -164,15 +165,12 @@ def _mean_psnr(model: nn.Module | None, batches: Sequence[Batch]) -> float:
     for batch in batches:
         bracket = batch.bracket
         image = weighted_merge(bracket) if model is None else model(bracket).scene_linear(bracket.codes[:, 0])
-        values.append(pu21_psnr(image[..., 8:-8, 8:-8], batch.truth[..., 8:-8, 8:-8]))
+        values.append(pu21_psnr(_inner_hwc(image), _inner_hwc(batch.truth)))
     return float(np.mean(values))
 
 
-def pu21_psnr(scene_linear: Tensor, truth: Tensor) -> float:
-    """PSNR with peak 256 over PU21 codes of 100 nits a unit, clamped to 0.005..1000 nits."""
-    curve = CURVES["pu21"]
-    a, b = (curve.encode((100 * x.double()).clamp(0.005, 1000)) for x in (scene_linear, truth))
-    return float(10 * torch.log10(256**2 / ((a - b) ** 2).mean().clamp(min=1e-12)))
+def _inner_hwc(planes: Tensor) -> npt.NDArray[np.float32]:
+    return crop(planes[0].permute(1, 2, 0).float().cpu().numpy(), BORDER)
 
 
 def train_regressor(recipe: Recipe, folder: Path, run: Path, report: Callable[[str], None]) -> Position:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hdrgen_server.colour.curves import CURVES
 from hdrgen_server.systems.gmodiff.align import Shift, Window, estimate_shift, shifted_window
 from hdrgen_server.systems.gmodiff.candidates import Bracket
 from hdrgen_server.systems.gmodiff.response import Response, estimate_response
@@ -118,9 +119,9 @@ def prepare(codes: Sequence[Array], evs: Sequence[float], reference: int) -> Pre
 
 
 def srgb_codes(scene_linear: Array) -> Array:
-    """Linear light in [0, 1] to sRGB codes (IEC 61966-2-1)."""
-    power = 1.055 * np.maximum(scene_linear, 0.0031308) ** np.float32(1 / 2.4) - 0.055
-    return np.where(scene_linear <= 0.0031308, 12.92 * scene_linear, power).astype(np.float32)
+    """Linear light in [0, 1] to sRGB codes."""
+    codes: Array = CURVES["srgb"].encode(scene_linear)
+    return codes.astype(np.float32, copy=False)
 
 
 def to_bracket(prepared: Sequence[Prepared]) -> Bracket:
