@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
     group = _group(settings.socket_group)
-    runtime = private_folder(options.runtime_dir or default_runtime_folder(), shared_with_group=group is not None)
+    group_id = group.gr_gid if group else None
+    runtime = private_folder(options.runtime_dir or default_runtime_folder(), group=group_id)
     lock = ServerLock.take(runtime)
     try:
         start_logging(runtime / "gateway.log", settings.log_level)
@@ -71,16 +72,14 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         listener = (
             listen_tcp()
             if use_tcp
-            else listen_unix(
-                Path(settings.socket) if settings.socket else runtime / SOCKET_NAME, group.gr_gid if group else None
-            )
+            else listen_unix(Path(settings.socket) if settings.socket else runtime / SOCKET_NAME, group_id)
         )
         plan = Plan(
             runtime=runtime,
             devices=devices(settings.device),
             idle_exit_s=0.0 if options.parent_fd is not None else settings.idle_exit_s,
             members=_members(group),
-            shared=group is not None,
+            group=group_id,
             worker_log=runtime / "worker.log",
         )
         asyncio.run(_run(settings, plan, listener, new_token() if use_tcp else None, options.parent_fd))

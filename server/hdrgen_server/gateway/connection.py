@@ -19,6 +19,7 @@ from hdrgen_server.gateway.slots import Slot
 from hdrgen_server.gateway.stream import ConnectionLost, Transfer
 from nuke_hdrgen.wire import messages as m
 from nuke_hdrgen.wire.errors import (
+    BadInput,
     Busy,
     HDRGenError,
     InvalidMessage,
@@ -230,6 +231,11 @@ class Connection:
     async def _slot_for(self, job: Job, length: int) -> Slot:
         """A slot, once the job is not too far ahead and all bodies together are within the limit."""
         gateway = self.gateway
+        if length > gateway.limits.flight_bytes:
+            raise BadInput(
+                f"the frame has {length} bytes, this sidecar holds {gateway.limits.flight_bytes} in all; send a "
+                "smaller frame, or raise limit_flight_bytes"
+            )
 
         def fits() -> bool:
             ahead = job.streams and len(job.inputs) >= AHEAD_FRAMES and job.held_bytes >= AHEAD_BYTES

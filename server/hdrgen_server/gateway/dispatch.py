@@ -187,7 +187,7 @@ class Dispatcher:
         try:
             slot = await self._pool.acquire(length)
         except StorageError as error:
-            self._close(job, error)
+            self.fail(job, error)
             return
         worker = self._worker_of(job)
         if worker is None or job.attempt is not attempt:

@@ -27,8 +27,8 @@ def default_runtime_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "hdrgen" if base else Path(tempfile.gettempdir()) / f"hdrgen-{os.getuid()}"
 
 
-def private_folder(folder: Path, *, shared_with_group: bool = False) -> Path:
-    """Make the folder, 0700 (0750 for a service shared with a group), or check the one that is there.
+def private_folder(folder: Path, *, group: int | None = None) -> Path:
+    """Make the folder, 0700 (0750 and the group's for a service shared with it), or check the one that is there.
 
     Raises PermissionRefused when it is not ours, not a folder, or a link; StorageError when it cannot be made.
     """
@@ -39,7 +39,9 @@ def private_folder(folder: Path, *, shared_with_group: bool = False) -> Path:
             raise PermissionRefused("the runtime folder is a link or a file; remove it, or name another folder")
         if status.st_uid != os.getuid():
             raise PermissionRefused("the runtime folder belongs to another user; name another with --runtime-dir")
-        folder.chmod(0o750 if shared_with_group else 0o700)
+        if group is not None:
+            os.chown(folder, -1, group)
+        folder.chmod(0o700 if group is None else 0o750)
     except FileExistsError as error:
         raise PermissionRefused("the runtime folder's path is a file; remove it, or name another folder") from error
     except OSError as error:
@@ -78,15 +80,26 @@ class ServerLock:
         os.close(self.descriptor)
 
 
-def write_endpoint(folder: Path, endpoint: Mapping[str, Any], *, mode: int = 0o600) -> Path:
-    """Write the endpoint file (JSON: address, pid, version, token) in one step."""
+def write_endpoint(folder: Path, endpoint: Mapping[str, Any], *, group: int | None = None) -> Path:
+    """Write the endpoint file (JSON: address, pid, version, token) in one step, 0600, or 0640 and the group's.
+
+    Raises StorageError when it cannot be written.
+    """
     path = folder / ENDPOINT_NAME
     beside = folder / f".{ENDPOINT_NAME}.{os.getpid()}"
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(stream.fileno(), mode)
-        json.dump(dict(endpoint), stream)
-    beside.replace(path)
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            if group is not None:
+                os.fchown(stream.fileno(), -1, group)
+                os.fchmod(stream.fileno(), 0o640)
+            json.dump(dict(endpoint), stream)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise StorageError(
+            f"the endpoint file cannot be written: {error.strerror}; make room, or name another --runtime-dir"
+        ) from error
     return path
 
 

@@ -49,7 +49,7 @@ class Plan:
     devices: tuple[str, ...]
     idle_exit_s: float = 0.0
     members: frozenset[int] = frozenset()
-    shared: bool = False
+    group: int | None = None
     worker_log: Path | None = None
 
 
@@ -84,16 +84,16 @@ class Gateway:
 
     async def run(self) -> None:
         """Serve until `stop`, the end of idleness, or a failure that nobody expected (which is raised)."""
-        write_endpoint(
-            self.plan.runtime,
-            {"address": self._listener.address, "pid": os.getpid(), "version": __version__, "token": self.token},
-            mode=0o640 if self.plan.shared else 0o600,
-        )
-        log.info("gateway ready", extra={"pid": os.getpid(), "slots": self.pool.folder.name})
         workers = [self.tasks.keep(worker.run()) for worker in self.dispatcher.workers]
         accepting = self.tasks.keep(self._accept())
         ticking = self.tasks.keep(self._tick_for_ever())
         try:
+            write_endpoint(
+                self.plan.runtime,
+                {"address": self._listener.address, "pid": os.getpid(), "version": __version__, "token": self.token},
+                group=self.plan.group,
+            )
+            log.info("gateway ready", extra={"pid": os.getpid(), "slots": self.pool.folder.name})
             await self._stopping.wait()
             accepting.cancel()
             self._listener.close()

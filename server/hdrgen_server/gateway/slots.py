@@ -116,18 +116,19 @@ class SlotPool:
 
 
 def _create(path: Path, capacity: int) -> Slot:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.posix_fallocate(descriptor, 0, capacity)
-        mapping = mmap.mmap(descriptor, capacity, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, capacity)
+            mapping = mmap.mmap(descriptor, capacity, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise StorageError(
             f"no room for {capacity >> 20} MiB of frame data in the sidecar's runtime folder ({error.strerror}); "
             "free memory or set XDG_RUNTIME_DIR to a larger folder"
         ) from error
-    finally:
-        os.close(descriptor)
     return Slot(path.name, path, capacity, mapping, memoryview(mapping))
 
 

@@ -160,24 +160,30 @@ class Worker:
         self.packs, self._fault, self._killed_at, self._was_ready = (), "died", None, False
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await self._start(theirs)
+            try:
+                process = await self._start(theirs)
+            except OSError as error:  # no memory or descriptors for a process: tried again after the pause
+                ours.close()
+                log.warning("worker cannot be started", extra={"device": self.device, "why": error.strerror})
+                return False
         self._process, self.pid, self._heard_at = process, process.pid, self._clock.now()
         log.info("worker started", extra={"device": self.device, "pid": process.pid})
         channel = self._channel = Channel(ours, self._clock, w.WORKER_TYPES, lambda: None)
+        if self._stopping.is_set():  # `stop` came while the process started, and had no pipe to close
+            channel.close()
         try:
             await self._hear(channel)
         except (ConnectionLost, ProtocolError) as error:
             log.info("worker's pipe ended", extra={"device": self.device, "why": str(error)})
         finally:
             channel.close()
-            self._channel = None
+            self._channel, self.state = None, "waiting"  # what it is sent from here on would be lost
         ready = self._was_ready
         code = await self._reap(process)
         self._process = self.pid = None
         text = exit_text(code)
         if not self._stopping.is_set():
             log.warning("worker ended", extra={"device": self.device, "exit": text, "fault": self._fault})
-        self.state = "waiting"
         self._listener.worker_lost(self, self._fault, text)
         return ready
 
