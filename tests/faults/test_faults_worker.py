@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 
 import pytest
 
 from nuke_hdrgen.client.job import run_job
-from nuke_hdrgen.wire.errors import Cancelled, OperatorFailed, OutOfMemory, WorkerDied, WorkerHung
+from nuke_hdrgen.wire.errors import Cancelled, OperatorFailed, OutOfMemory, StorageError, WorkerDied, WorkerHung
 from tests.faults.sidecar import Sidecar, body, frames_of, order, sidecar
 
 
@@ -148,3 +149,37 @@ def worker_pid(server: Sidecar) -> int:
     children = f"/proc/{server.process.pid}/task/{server.process.pid}/children"
     with open(children) as stream:
         return int(stream.read().split()[-1])
+
+
+def test_a_worker_that_ignores_a_cancel_is_killed(tmp_path):
+    with sidecar(tmp_path, cancel_grace_s=0.3) as running:
+        stop = threading.Event()
+        with running.connect() as connection, pytest.raises(Cancelled):  # noqa: PT012
+            request = order("deaf", fault="hold")
+            for _ in run_job(
+                connection, request, frames_of(request), lambda p: stop.set() if p.phase == "step" else None, stop
+            ):
+                pass
+        running.until(lambda h: h.counters["worker_restarts"] == 1)
+        no_slots_held(running)
+        running.works()
+
+
+def test_a_full_disk_ends_the_job_that_needs_room_and_no_other(tmp_path):
+    """The kernel refuses the gateway a larger file just when a result needs its slot."""
+    gate = tmp_path / "gate"
+    with sidecar(tmp_path / "server") as running:
+        pid = running.process.pid
+        no_limit = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+
+        def fill(progress):
+            if progress.phase == "step":
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 << 19, no_limit[1]))
+                gate.touch()
+
+        with pytest.raises(StorageError, match="no room for 1 MiB"):
+            running.run(order("result", fault="slow", gate=str(gate)), on_progress=fill)
+        no_slots_held(running)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, no_limit)
+        running.works()
+        assert "Traceback" not in running.text()
