@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,14 +72,16 @@ def read_message(sock: socket.socket):
     return codec.parse_header(prefix, exactly(prefix.header_length))
 
 
-def answer_to(server, data: bytes, *, hello: bool = True):
+def answer_to(server, data: bytes, *, hello: bool = True, skip: tuple[type[m.Message], ...] = ()):
     """The error that bytes get, after which the connection must have ended."""
     with closing(raw(server)) as sock:
         if hello:
             sock.sendall(HELLO)
             assert isinstance(read_message(sock), m.Welcome)
-        sock.sendall(data)
-        error = read_message(sock)
+        with suppress(BrokenPipeError, ConnectionResetError):  # the rest of a body that was refused
+            sock.sendall(data)
+        while isinstance(error := read_message(sock), skip):
+            pass
         with pytest.raises((EOFError, ConnectionResetError)):  # reset: what was sent after the fault is not read
             read_message(sock)
         return error
@@ -369,3 +372,26 @@ def test_an_idle_server_ends_by_itself(tmp_path):
     with sidecar(tmp_path, "--idle-exit", "0.5") as running:
         running.connect().close()
         assert running.process.wait(20) == 0
+
+
+def test_a_body_over_the_limit_that_is_really_sent_is_refused_and_the_next_client_served(server):
+    big = replace(frame(0, "huge"), shape=(512, 512, 3))
+    data = codec.encode(big, 512 * 512 * 6) + bytes(512 * 512 * 6)
+    error = answer_to(server, codec.encode(order("huge")) + data, skip=(m.Progress,))
+    assert error.code == "too_large"
+    server.until(lambda h: h.counters["slots_held"] == 0)
+    server.works()
+
+
+def test_a_server_shared_with_a_group_lets_its_members_reach_it(tmp_path):
+    name = grp.getgrgid(os.getgid()).gr_name
+    with sidecar(tmp_path, "--socket-group", name) as running:
+        running.connect().close()
+        modes = {p: stat.S_IMODE((running.runtime / p).stat().st_mode) for p in (".", "hdrgen.sock", "endpoint.json")}
+        assert modes == {".": 0o750, "hdrgen.sock": 0o660, "endpoint.json": 0o640}
+
+
+def test_an_unknown_group_is_named(tmp_path):
+    ended = second(None, "--runtime-dir", str(tmp_path / "run"), "--socket-group", "no-such-group")
+    assert ended.returncode == 2
+    assert "no-such-group" in ended.stderr

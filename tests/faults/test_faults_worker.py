@@ -152,13 +152,18 @@ def worker_pid(server: Sidecar) -> int:
 
 
 def test_a_worker_that_ignores_a_cancel_is_killed(tmp_path):
-    with sidecar(tmp_path, cancel_grace_s=0.3) as running:
-        stop = threading.Event()
+    gate, stop = tmp_path / "held", threading.Event()
+
+    def cancel_once_held():
+        while not gate.exists():
+            stop.wait(0.005)
+        stop.set()
+
+    with sidecar(tmp_path / "server", cancel_grace_s=0.3) as running:
+        threading.Thread(target=cancel_once_held, daemon=True).start()
         with running.connect() as connection, pytest.raises(Cancelled):  # noqa: PT012
-            request = order("deaf", fault="hold")
-            for _ in run_job(
-                connection, request, frames_of(request), lambda p: stop.set() if p.phase == "step" else None, stop
-            ):
+            request = order("deaf", fault="hold", gate=str(gate))
+            for _ in run_job(connection, request, frames_of(request), None, stop):
                 pass
         running.until(lambda h: h.counters["worker_restarts"] == 1)
         no_slots_held(running)

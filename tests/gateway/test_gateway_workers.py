@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from hdrgen_server.gateway.runtime import write_endpoint
 from hdrgen_server.gateway.slots import SlotPool, slots_folder
 from hdrgen_server.gateway.workers import Worker, WorkerPlan
 from nuke_hdrgen.wire import messages as m
@@ -141,3 +142,14 @@ def test_a_full_file_system_is_a_storage_error_and_holds_nothing(tmp_path):
             await pool.acquire(1)
 
     asyncio.run(go())
+
+
+def test_no_room_for_the_endpoint_file_is_a_storage_error_and_leaves_nothing(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
+    try:
+        with pytest.raises(StorageError, match="--runtime-dir"):
+            write_endpoint(tmp_path, {"pid": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
