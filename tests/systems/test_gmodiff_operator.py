@@ -119,7 +119,7 @@ def test_highlights_come_from_the_shortest_exposure(near_merge: GMODiffOperator)
 
 @pytest.mark.parametrize("size", [(230, 401), (390, 250)])
 def test_tiles_agree_with_the_whole(random_operator: GMODiffOperator, size: tuple[int, int]) -> None:
-    """Both axes are cut in tiles that overlap by 64 pixels, more than twice the tiny network's reach of about 11."""
+    """Both axes are cut in tiles that overlap by 32 pixels, more than twice the tiny network's reach of about 11."""
     frames = photographs(textured(*size))
     steps = Steps()
     tiled = fuse(random_operator, frames, steps, tile=192).rgb
@@ -131,7 +131,7 @@ def test_tiles_agree_with_the_whole(random_operator: GMODiffOperator, size: tupl
 
 
 def test_a_lower_rung_uses_smaller_tiles(random_operator: GMODiffOperator) -> None:
-    frames = photographs(textured(64, 500))
+    frames = photographs(textured(64, 448))
     counts: list[int] = []
     for rung in (0, 2, 3):
         random_operator.set_rung(rung)

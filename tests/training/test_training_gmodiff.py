@@ -174,7 +174,7 @@ def test_a_run_becomes_a_pack_that_loads(tmp_path: Path, monkeypatch: pytest.Mon
         write_pack(recipe, tmp_path, tmp_path / "gmodiff-tiny")
     torch.manual_seed(0)
     model = Regressor(TINY)
-    save_weights(model, tmp_path / "average.safetensors")
+    save_weights(model, tmp_path / "best.safetensors")
     write_pack(recipe, tmp_path, tmp_path / "gmodiff-tiny")
     pack = read_pack(tmp_path / "gmodiff-tiny")
     assert (pack.name, pack.system, pack.preview) == ("gmodiff-tiny", "gmodiff", False)

@@ -29,7 +29,7 @@ class Progress(Protocol):
     """How a system reports and learns of cancel; both cost next to nothing to call."""
 
     def step(self, done: int, total: int, frame: int = 0) -> None:
-        """Report `done` of `total` steps or tiles of frame index `frame`; raises Cancelled when the job is cancelled."""
+        """Report `done` of `total` steps or tiles of frame index `frame`; raises Cancelled once the job is."""
         ...
 
 

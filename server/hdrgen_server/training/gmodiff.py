@@ -188,12 +188,12 @@ def train_regressor(recipe: Recipe, folder: Path, run: Path, report: Callable[[s
 
 
 def write_pack(recipe: Recipe, run: Path, folder: Path) -> None:
-    """Make a pack of a run's averaged weights, in half precision; `folder` becomes its name.
+    """Make a pack of a run's averaged weights at their lowest held-out error, in half precision.
 
-    A card, README.md, may lie in the folder already; the manifest records every file. Raises BadInput where the run
-    has no weights.
+    The folder's name becomes the pack's. A card, README.md, may lie in it already; the manifest records every file.
+    Raises BadInput where the run has no weights yet.
     """
-    weights = run / "average.safetensors"
+    weights = run / "best.safetensors"
     if not weights.is_file():
         raise BadInput(f"{weights} is missing; train first, into {run}")
     model = Regressor(CONFIGS[recipe.config])
