@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: demo test test-full check bench format clean
+.PHONY: demo test coverage-gateway test-full check bench format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -17,6 +17,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full" --cov --cov-report=
 	$(BIN)/python tests/coverage_gates.py
+
+coverage-gateway: $(STAMP)
+	$(BIN)/python -m pytest tests/gateway tests/faults --cov --cov-config=tests/gateway/coverage.ini --cov-report=term --cov-fail-under=95
 
 test-full: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -17,12 +17,11 @@ from coverage.exceptions import CoverageException
 ROOT = Path(__file__).resolve().parent.parent
 SERVER = "server/hdrgen_server"
 
-# Percent of lines and branches, by folder.
+# Percent of lines and branches, by folder. The gateway runs in child processes: `make coverage-gateway` holds its gate.
 GATES: dict[str, float] = {
     "nuke_hdrgen/wire": 100.0,
     "nuke_hdrgen/client": 95.0,
     "nuke_hdrgen/bake": 95.0,
-    f"{SERVER}/gateway": 95.0,
     f"{SERVER}/colour": 95.0,
     f"{SERVER}/image": 95.0,
     f"{SERVER}/systems": 80.0,
