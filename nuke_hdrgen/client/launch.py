@@ -1,7 +1,7 @@
 """Finds a running sidecar or starts one: starters take turns under a lock, and losers adopt the winner's.
 
 It owns the start of the process, its cleaned environment and its two lifetimes. It must not know the sidecar's code:
-its command comes from the caller or `$HDRGEN_SIDECAR`.
+its command comes from the caller, `$HDRGEN_SIDECAR` or the user's file (`client.installed`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Dict, Mapping, Optional, Sequence, Tuple, Type
 
 from nuke_hdrgen.client.address import SERVER_VARIABLE, find_server, has_ended, read_endpoint, runtime_folder
 from nuke_hdrgen.client.connection import Clock, Connection, connect
+from nuke_hdrgen.client.installed import INSTALL, read_installed
 from nuke_hdrgen.client.lock import locked
 from nuke_hdrgen.wire.errors import AlreadyRunning, NoServer
 from nuke_hdrgen.wire.messages import Welcome
@@ -47,15 +48,21 @@ class Start:
 
 
 def sidecar_command(environment: Mapping[str, str]) -> Tuple[str, ...]:
-    """The command in `$HDRGEN_SIDECAR`, split as a shell would. Raises NoServer when it is not set."""
+    """The command in `$HDRGEN_SIDECAR`, split as a shell would, else the one in the user's file.
+
+    Raises NoServer when neither names one, and PermissionRefused when the file is not this user's alone to write.
+    """
     text = environment.get(COMMAND_VARIABLE, "")
     try:
         command = tuple(shlex.split(text))
     except ValueError as error:
         raise NoServer(f"${COMMAND_VARIABLE} has an open quote; correct it") from error
-    if not command:
-        raise NoServer(f"no sidecar is running; start one with `hdrgen serve`, or set ${COMMAND_VARIABLE}")
-    return command
+    if command:
+        return command
+    installed = read_installed(environment)
+    if installed is None:
+        raise NoServer(f"no sidecar is running and none is known; run {INSTALL}, or set ${COMMAND_VARIABLE}")
+    return installed.command
 
 
 def clean_environment(environment: Mapping[str, str]) -> Dict[str, str]:

@@ -153,10 +153,10 @@ def test_a_private_sidecar_that_fails_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_from_the_environment() -> None:
+def test_the_command_from_the_environment(tmp_path: Path) -> None:
     assert launch.sidecar_command({"HDRGEN_SIDECAR": "'/opt/my python' -m x"}) == ("/opt/my python", "-m", "x")
-    with pytest.raises(NoServer, match="hdrgen serve"):
-        launch.sidecar_command({})
+    with pytest.raises(NoServer, match="hdrgen doctor --install"):
+        launch.sidecar_command({"XDG_CONFIG_HOME": str(tmp_path)})
     with pytest.raises(NoServer, match="open quote"):
         launch.sidecar_command({"HDRGEN_SIDECAR": "'x"})
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
-from hdrgen_server.cli import console, findings, server
+from hdrgen_server.cli import console, findings, install, server
 from hdrgen_server.cli.findings import Finding
 from hdrgen_server.settings import load_settings
 from nuke_hdrgen.wire.errors import UsageError
@@ -22,6 +23,7 @@ def examine() -> list[Finding]:
     found += findings.ocio(settings)
     found += findings.runtime_folder(runtime)
     found += server.findings(settings)
+    found += install.findings(os.environ)
     found += findings.packs(settings)
     found += findings.space({
         "slots": runtime, "packs": settings.data_folder, "caches": settings.cache_folder,
@@ -31,9 +33,20 @@ def examine() -> list[Finding]:
 
 
 def command(
+    install_now: Annotated[
+        bool, typer.Option("--install", help="Tell this user's Nuke how to start the sidecar; look at nothing else.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
 ) -> None:
     """Say what is wrong on this machine and what to do about it. Exit status 2 when something is."""
+    if install_now:
+        written = install.install(load_settings(), os.environ)
+        if as_json:
+            console.emit_json(written.as_dict())
+        else:
+            for line in written.lines():
+                console.answer(line)
+        return
     found = examine()
     problems = [finding for finding in found if finding.level == "problem"]
     if as_json:

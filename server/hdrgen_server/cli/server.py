@@ -18,9 +18,18 @@ from hdrgen_server.settings import Settings
 from nuke_hdrgen.client import launch
 from nuke_hdrgen.client.address import find_server, has_ended, read_endpoint
 from nuke_hdrgen.client.connection import Connection, connect
-from nuke_hdrgen.wire.errors import HDRGenError, NoServer
+from nuke_hdrgen.wire.errors import BadParameter, HDRGenError, NoServer
 
 CLIENT = f"hdrgen {__version__}"
+
+
+def sidecar_command(settings: Settings) -> tuple[str, ...]:
+    """What starts the sidecar: the setting, split as a shell would, else this Python's. Raises BadParameter."""
+    try:
+        given = shlex.split(settings.sidecar)
+    except ValueError as error:
+        raise BadParameter(f"setting sidecar {settings.sidecar!r} has an open quote; correct it") from error
+    return tuple(given) or (sys.executable, "-m", "hdrgen_server.gateway")
 
 
 def connect_or_start(settings: Settings) -> Connection:
@@ -28,8 +37,7 @@ def connect_or_start(settings: Settings) -> Connection:
 
     Raises AlreadyRunning when one of another version or settings runs, NoServer when it cannot be started.
     """
-    command = shlex.split(settings.sidecar) or [sys.executable, "-m", "hdrgen_server.gateway"]
-    start = launch.Start(command, __version__, settings.digest)
+    start = launch.Start(sidecar_command(settings), __version__, settings.digest)
     return launch.connect_or_start(start, session_name(), settings.server or None)
 
 
