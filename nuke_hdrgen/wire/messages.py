@@ -118,6 +118,23 @@ class QueueInfo(Record):
 
 
 @dataclass(frozen=True)
+class JobInfo(Record):
+    """One open job, for health: what `progress` tells its own client, without saying whose it is.
+
+    `sent` of `frames` results have gone to the client; `position` is how many jobs start before this one.
+    """
+
+    operation: str = field(metadata=A_NAME)
+    pack: str = field(metadata=A_LABEL)
+    phase: str = field(metadata=ruled(choice(*PHASES)))
+    frames: int = field(metadata=A_COUNT)
+    sent: int = field(default=0, metadata=A_COUNT)
+    done: int = field(default=0, metadata=A_COUNT)
+    total: int = field(default=0, metadata=A_COUNT)
+    position: int = field(default=0, metadata=A_COUNT)
+
+
+@dataclass(frozen=True)
 class ErrorInfo(Record):
     """One recent failure, for health: how many seconds ago, its code and its line."""
 
@@ -345,6 +362,7 @@ class Health(Message):
     workers: Tuple[WorkerInfo, ...] = field(default=(), metadata=A_WORKERS)
     recent_errors: Tuple[ErrorInfo, ...] = field(default=(), metadata=ruled(sequence(record(ErrorInfo))))
     counters: Mapping[str, float] = field(default_factory=dict[str, float], metadata=ruled(mapping(real())))
+    jobs: Tuple[JobInfo, ...] = field(default=(), metadata=ruled(sequence(record(JobInfo))))
 
 
 @dataclass(frozen=True)

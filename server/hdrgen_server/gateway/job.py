@@ -101,6 +101,20 @@ class Job:
         """Bytes of input frames held for the job."""
         return sum(i.slot.capacity for i in self.inputs.values())
 
+    def info(self, position: int) -> m.JobInfo:
+        """What health says of it; `position` is its place in the queue."""
+        _, done, total = self.progress
+        return m.JobInfo(
+            self.request.operation,
+            self.pack.name,
+            self.phase,
+            self.request.frames,
+            self.delivered,
+            done,
+            total,
+            position,
+        )
+
     def next_input(self) -> Input | None:
         """The frame to send next, or None when it has not come."""
         return self.inputs.get(self.sent)

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 METRICS_S = 15.0
+TOLD_JOBS = 64  # health names no more than these, the running ones first
 SLOT_IDLE_S = 60.0
 SOCKET_BUFFER = 4 << 20
 
@@ -182,6 +183,9 @@ class Gateway:
             workers=tuple(worker.info() for worker in workers),
             recent_errors=self.metrics.recent_errors(now),
             counters=self.metrics.counters(self._gauges()),
+            jobs=tuple(
+                job.info(max(0, self.dispatcher.queue.position(job))) for job in self.dispatcher.open_jobs[:TOLD_JOBS]
+            ),
         )
 
     def tick(self, now: float) -> None:
