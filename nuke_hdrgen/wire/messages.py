@@ -86,7 +86,10 @@ A_COLOURSPACE = ruled(record(Colourspace))
 
 @dataclass(frozen=True)
 class PackInfo(Record):
-    """One installed pack, as a user chooses it; `operations` names what it can do."""
+    """One installed pack, as a user chooses it; `operations` names what it can do.
+
+    `window` is how many frames of a shot its system looks at together; 1 where each frame stands alone.
+    """
 
     name: str = field(metadata=A_NAME)
     system: str = field(metadata=A_NAME)
@@ -96,6 +99,7 @@ class PackInfo(Record):
     preview: bool = field(metadata=ruled(boolean))
     licence: str = field(metadata=A_LABEL)
     licence_ok: bool = field(metadata=ruled(boolean))
+    window: int = field(default=1, metadata=ruled(integer(1, 65536)))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ Pure: it owns the checks and their one-line answers. It must not know sockets, s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from hdrgen_server.contracts.descriptor import Value
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.packs.registry import Registry
 from nuke_hdrgen.wire import messages as m
@@ -17,16 +15,8 @@ from nuke_hdrgen.wire.errors import BadInput, BadParameter, InvalidMessage, OutO
 ECHO = "echo"
 
 
-@dataclass(frozen=True)
-class Admitted:
-    """What a job will run: its pack and its parameters, defaults filled in."""
-
-    pack: Pack
-    parameters: dict[str, Value]
-
-
-def admit(request: m.Open, registry: Registry, require_licence: Callable[[Pack], None]) -> Admitted:
-    """Check pack, licence, operation, number of frames and parameters.
+def admit(request: m.Open, registry: Registry, require_licence: Callable[[Pack], None]) -> Pack:
+    """The pack of a job, its licence, operation, number of frames and parameters checked.
 
     Raises UnknownPack, LicenceNotAccepted, BadParameter or BadInput, each saying what is allowed.
     """
@@ -41,7 +31,8 @@ def admit(request: m.Open, registry: Registry, require_licence: Callable[[Pack],
     if request.frames < low or (high is not None and request.frames > high):
         allowed = f"{low}" if low == high else f"{low} to {high}" if high is not None else f"at least {low}"
         raise BadInput(f"{pack.name} takes {allowed} frames a job, got {request.frames}")
-    return Admitted(pack, descriptor.resolve(request.parameters))
+    descriptor.resolve(request.parameters)
+    return pack
 
 
 def check_frame(frame: m.Frame, expected_index: int, request: m.Open, pack: Pack) -> None:

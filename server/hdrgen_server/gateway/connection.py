@@ -184,8 +184,8 @@ class Connection:
             raise InvalidMessage(f"job id {request.id!r} was used before on this connection; choose another")
         try:
             self.gateway.refuse_when_stopping()
-            admitted = admit(request, self.gateway.registry, self.gateway.require_licence)
-            job = self.gateway.new_job(self, request, admitted)
+            pack = admit(request, self.gateway.registry, self.gateway.require_licence)
+            job = self.gateway.new_job(self, request, pack)
             if request.operation != ECHO:
                 self.gateway.dispatcher.submit(job)
         except ProtocolError:

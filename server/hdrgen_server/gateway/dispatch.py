@@ -213,7 +213,7 @@ class Dispatcher:
                 return
         job.started_at, job.phase = self._clock.now(), "loading"
         self._running[worker][job.number] = job
-        request = replace(job.request, id=job.number, pack=job.pack.name, parameters=dict(job.parameters))
+        request = replace(job.request, id=job.number, pack=job.pack.name)
         worker.send(w.WOpen(request, job.pack.digest, job.attempt.rung))
 
     def _feed(self, job: Job, worker: Worker) -> None:

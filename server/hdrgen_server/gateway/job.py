@@ -9,7 +9,6 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hdrgen_server.contracts.descriptor import Value
 from hdrgen_server.gateway.slots import Slot
 from hdrgen_server.gateway.supervision import Attempt
 from hdrgen_server.packs.manifest import Pack
@@ -54,7 +53,6 @@ class Job:
     client: Client
     request: m.Open
     pack: Pack
-    parameters: Mapping[str, Value]
     opened_at: float
     inputs: dict[int, Input] = field(default_factory=dict[int, Input])
     attempt: Attempt = Attempt()

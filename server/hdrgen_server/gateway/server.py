@@ -15,7 +15,6 @@ from itertools import count
 from pathlib import Path
 
 from hdrgen_server import __version__
-from hdrgen_server.gateway.admission import Admitted
 from hdrgen_server.gateway.clock import Clock
 from hdrgen_server.gateway.connection import Connection
 from hdrgen_server.gateway.dispatch import Dispatcher
@@ -129,7 +128,7 @@ class Gateway:
         """Raises LicenceNotAccepted."""
         licence.require(pack, self.settings)
 
-    def new_job(self, connection: Connection, request: m.Open, admitted: Admitted) -> Job:
+    def new_job(self, connection: Connection, request: m.Open, pack: Pack) -> Job:
         """A job of this connection, not yet in the queue."""
         assert connection.session is not None
         return Job(
@@ -137,8 +136,7 @@ class Gateway:
             connection.session,
             connection,
             request,
-            admitted.pack,
-            admitted.parameters,
+            pack,
             self.clock.now(),
         )
 
@@ -279,6 +277,7 @@ class Gateway:
             preview=pack.preview,
             licence=pack.licence,
             licence_ok=licence.accepted(pack, self.settings),
+            window=pack.descriptor.window,
         )
 
 

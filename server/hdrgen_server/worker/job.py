@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from hdrgen_server.contracts.frame import Colourspace, Frame
-from hdrgen_server.worker.identity import input_hash
 from hdrgen_server.worker.pixels import decode
 from hdrgen_server.worker.slots import SlotMap
 from hdrgen_server.worker.turns import Turns
 from nuke_hdrgen.wire import messages as m
 from nuke_hdrgen.wire import worker_messages as w
 from nuke_hdrgen.wire.errors import Cancelled
+from nuke_hdrgen.wire.identity import input_identity
 
 Send = Callable[[m.Message], None]
 
@@ -35,7 +35,7 @@ class WorkerJob:
     phase: str = "loading"
     first_index: int | None = None
     counts: dict[str, int] = field(default_factory=dict[str, int])
-    hashes: list[str] = field(default_factory=list[str])
+    identities: list[str] = field(default_factory=list[str])
 
     @property
     def id(self) -> str:
@@ -103,7 +103,7 @@ def incoming(job: WorkerJob, space: Colourspace | None, slots: SlotMap, turns: T
             return
         body = slots.view(message.slot, message.length)
         decoded = decode(message.frame, body, space)
-        job.hashes.append(input_hash(message.frame, body))
+        job.identities.append(input_identity(message.frame, body))
         job.add_counts(decoded.counts)
         send(w.WTaken(job.id, message.frame.index))
         yield decoded.frame

@@ -25,7 +25,7 @@ from hdrgen_server.contracts.operator import Operator, Request
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.packs.registry import load_registry
 from hdrgen_server.settings import Settings
-from hdrgen_server.worker.identity import record, result_key
+from hdrgen_server.worker.identity import record
 from hdrgen_server.worker.job import Reports, WorkerJob, incoming, wait_for_slot
 from hdrgen_server.worker.link import Link, PipeEnded
 from hdrgen_server.worker.memory import MemoryState, free_caches, is_out_of_memory, memory_state
@@ -36,6 +36,7 @@ from hdrgen_server.worker.turns import Turns
 from nuke_hdrgen.wire import messages as m
 from nuke_hdrgen.wire import worker_messages as w
 from nuke_hdrgen.wire.errors import HDRGenError, OutOfMemory, UnknownPack
+from nuke_hdrgen.wire.identity import result_key
 
 log = logging.getLogger(__name__)
 
@@ -197,12 +198,13 @@ class _Results:
         self._process, self._job, self._pack, self._operator, self._reports = process, job, pack, operator, reports
         self._streams = pack.descriptor.streams
         self._output = colourspace_of(job.order.open.output)
+        self._parameters = pack.descriptor.resolve(job.order.open.parameters)
 
     def run(self) -> None:
         """Run the operator to its end."""
         request = self._job.order.open
         asked = Request(
-            request.operation, request.parameters, request.seed, request.quality, request.frames, request.aovs
+            request.operation, self._parameters, request.seed, request.quality, request.frames, request.aovs
         )
         for done, frame in enumerate(self._frames(asked), start=1):
             self._job.raise_if_cancelled()
@@ -221,9 +223,8 @@ class _Results:
         base = (job.first_index or 0) if self._streams else 0
         index = base + done - 1
         self._reports.phase("encoding")
-        hashes = job.hashes[done - 1 : done] if self._streams else job.hashes
-        key = result_key(request, self._pack, self._output, hashes, request.parameters, index)
-        attributes = record(request, self._pack, key, process.versions)
+        key = self._key(done)
+        attributes = record(request, self._pack, key, process.versions, self._parameters)
         data, kind, sent = encode(frame, request, self._output, attributes)
         slot = wait_for_slot(job, len(data), process.turns, process.link.send)
         process.slots.view(slot.slot, len(data))[:] = data
@@ -242,6 +243,14 @@ class _Results:
             warnings=warnings_of(sent),
         )
         process.link.send(w.WResult(result, slot.slot, len(data), base + done if self._streams else 0))
+
+    def _key(self, done: int) -> str:
+        """The identity of result number `done`: of its own frame where frames stream, else of the whole job's."""
+        made_from, index = self._job.identities, done - 1
+        if self._streams:
+            made_from, index = made_from[done - 1 : done], 0
+        request = self._job.order.open
+        return result_key(request, self._pack.digest, self._pack.revision, request.output, made_from, index)
 
     def _take_counts(self) -> dict[str, int]:
         counts, self._job.counts = self._job.counts, {}
