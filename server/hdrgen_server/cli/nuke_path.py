@@ -1,4 +1,8 @@
-"""`hdrgen nuke-path`: the folder to put on NUKE_PATH, in a checkout as in an installed package."""
+"""`hdrgen nuke-path`: the folder to put on NUKE_PATH, in a checkout as in an installed package.
+
+Nuke puts a folder of NUKE_PATH on its Python's path too, so `nuke_hdrgen` beside init.py is found without being
+installed. A checkout's root is such a folder; the wheel carries one inside `hdrgen_server`.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,18 @@ import hdrgen_server
 from hdrgen_server.cli import console
 from nuke_hdrgen.wire.errors import BadInput
 
+HELD = ("init.py", "menu.py", "gizmos", "nuke_hdrgen")
+
 
 def nuke_folder() -> Path:
-    """The folder that holds init.py, menu.py and gizmos. Raises BadInput when the installation has none."""
+    """The folder that holds what Nuke runs and imports. Raises BadInput when the installation has none."""
     package = Path(hdrgen_server.__file__).resolve().parent
     for folder in (package / "nuke", package.parent.parent):
-        if all((folder / name).exists() for name in ("init.py", "menu.py", "gizmos")):
+        if all((folder / name).exists() for name in HELD):
             return folder
-    raise BadInput(f"no init.py, menu.py and gizmos beside {package}; reinstall nuke-hdrgen from its wheel or checkout")
+    raise BadInput(
+        f"no folder with {', '.join(HELD)} beside {package}; reinstall nuke-hdrgen from its wheel or checkout"
+    )
 
 
 def command(
