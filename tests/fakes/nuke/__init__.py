@@ -1,0 +1,1 @@
+"""A fake Nuke for the tests."""
