@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKS = (
+    "from hdrgen_server.packs.registry import load_registry\nfrom hdrgen_server.settings import load_settings\n"
+    "print(*sorted(pack.name for pack in load_registry(load_settings()).all()))"
+)
 IMPORT = (
     "import json, sys, nuke_hdrgen.client.launch as launch; print(json.dumps([launch.__file__, sorted(sys.modules)]))"
 )
