@@ -170,6 +170,7 @@ class Welcome(Message):
     """The gateway's answer to `hello`: its versions, limits, packs, workers and queue.
 
     `settings` is a digest of the settings that change results, so that a starter can refuse a server of other ones.
+    `defaults` names the pack that a job without one gets, by `operation/quality`.
     """
 
     TYPE = 2
@@ -183,6 +184,7 @@ class Welcome(Message):
     workers: Tuple[WorkerInfo, ...] = field(default=(), metadata=A_WORKERS)
     wire: str = field(default=WIRE, metadata=A_WIRE_VERSION)
     settings: str = field(default="", metadata=A_LABEL)
+    defaults: Mapping[str, str] = field(default_factory=dict[str, str], metadata=ruled(mapping(text(1, 64))))
 
 
 @dataclass(frozen=True)

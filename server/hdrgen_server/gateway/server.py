@@ -163,6 +163,7 @@ class Gateway:
             packs=tuple(self._pack_info(pack) for pack in self.registry.all()),
             workers=tuple(worker.info() for worker in self.dispatcher.workers),
             settings=self.settings.digest,
+            defaults=self.registry.default_names(),
         )
 
     def health(self) -> m.Health:

@@ -46,6 +46,16 @@ class Registry:
         """Every usable pack, by name."""
         return tuple(self.packs[name] for name in sorted(self.packs))
 
+    def default_names(self) -> dict[str, str]:
+        """The pack that is used when none is named, by `operation/quality`; where there is none, no entry."""
+        return {
+            f"{operation}/{quality}": name
+            for operation, by_quality in self.defaults.items()
+            for quality, names in by_quality.items()
+            for name in names[::-1]
+            if name in self.packs
+        }
+
     def default_for(self, operation: str, quality: str) -> Pack:
         """The pack that an operation uses when none is named. Raises UnknownPack when there is none."""
         wanted = self.defaults.get(operation, {}).get(quality, [])
