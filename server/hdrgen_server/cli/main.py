@@ -16,6 +16,7 @@ import typer
 from hdrgen_server import __version__
 from hdrgen_server.cli import (
     bench,
+    cache,
     config,
     console,
     demo,
@@ -60,6 +61,7 @@ app.command("preview", short_help="Picture a scene-linear file.")(preview.comman
 app.command("evaluate", short_help="Score packs on held-out brackets.")(evaluate.command)
 app.add_typer(train.app, name="train")
 app.add_typer(packs.app, name="packs")
+app.add_typer(cache.app, name="cache")
 app.command("bench", short_help="Measure the wire, EXR or a pack.")(bench.command)
 app.command("config", short_help="Print the settings and their origins.")(config.command)
 app.command("nuke-path", short_help="Print the folder for NUKE_PATH.")(nuke_path.command)

@@ -119,6 +119,13 @@ def read_exr_frame(
     return replace(chosen, layers=layers, metadata=metadata)
 
 
+def read_exr_header(source: Source, name: str = "") -> Mapping[str, Any]:
+    """The attributes of an EXR's first part, its pixels left unread. Raises what `read_exr` raises before decoding."""
+    label = _label(source, name)
+    with _broken_is_bad_input(label):
+        return dict(plan_parts([part.header for part in _open(source, header_only=True)], Limits(), label)[0].header)
+
+
 def encode_exr(
     frame: Frame,
     compression: str = "zip",
