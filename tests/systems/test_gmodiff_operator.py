@@ -153,8 +153,8 @@ def test_aovs_add_confidence_and_gain(random_operator: GMODiffOperator) -> None:
     plain = fuse(random_operator, frames, tile=192)
     result = fuse(random_operator, frames, tile=192, aovs=True)
     assert set(plain.layers) == {"depth.Z"}
-    gains = {f"hdrgen.gain.{c}" for c in "RGB"}
-    assert set(result.layers) == {"depth.Z", "hdrgen.confidence", *gains}
+    gains = {f"hdrgen.gain_{c}" for c in "rgb"}
+    assert set(result.layers) == {"depth.Z", "hdrgen.confidence", "hdrgen.clipped", *gains}
     assert np.array_equal(result.pixels, plain.pixels)
     for name in ("hdrgen.confidence", *gains):
         layer = result.layers[name]

@@ -12,6 +12,7 @@ from hdrgen_server.colour.interop import colourspace
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Request
 from hdrgen_server.packs.descriptors import load_descriptor
+from hdrgen_server.systems import hdrfuse
 from hdrgen_server.systems.merge import operator as o
 from nuke_hdrgen.wire.errors import BadInput, Cancelled
 
@@ -56,7 +57,8 @@ def test_bands_leave_no_seam_and_every_band_is_a_step(monkeypatch: pytest.Monkey
     watch = Watch()
     banded = run(frames, watch)
     assert np.array_equal(whole.pixels, banded.pixels)
-    assert np.array_equal(whole.layers["hdrgen.generated"], banded.layers["hdrgen.generated"])
+    for name in ("hdrgen.generated", "hdrgen.clipped"):
+        assert np.array_equal(whole.layers[name], banded.layers[name])
     assert watch.steps == [(done, 8) for done in range(9)]
 
 
@@ -78,7 +80,8 @@ def test_cancel_stops_between_bands(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("linear", [False, True])
 def test_beside_its_result_a_taller_frame_costs_no_more(monkeypatch: pytest.MonkeyPatch, linear: bool) -> None:
     monkeypatch.setattr(o, "BAND_PIXELS", 1 << 12)
-    monkeypatch.setattr(o, "_clip_level", lambda frames: 1.0)  # looks at whole planes, one at a time
+    for module, name in ((o, "_clip_level"), (hdrfuse, "plate_clip_level")):
+        monkeypatch.setattr(module, name, lambda frames: 1.0)  # they look at whole planes, one at a time
     extra = {}
     for height in (64, 512):
         frames, _ = bracket(height, 256, linear=linear)
@@ -86,7 +89,7 @@ def test_beside_its_result_a_taller_frame_costs_no_more(monkeypatch: pytest.Monk
         result = run(frames, Watch())
         extra[height] = tracemalloc.get_traced_memory()[1] - result.pixels.nbytes
         tracemalloc.stop()
-        extra[height] -= result.layers["hdrgen.generated"].nbytes
+        extra[height] -= sum(result.layers[name].nbytes for name in ("hdrgen.generated", "hdrgen.clipped"))
     assert extra[512] < 1.1 * extra[64]
 
 

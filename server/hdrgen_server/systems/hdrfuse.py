@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from hdrgen_server.contracts.frame import Colourspace, Frame
+from hdrgen_server.image.finish import plate_clip_level
+from hdrgen_server.systems.layers import CLIPPED, clipped_weight
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 
@@ -44,6 +47,11 @@ def check_bracket(bracket: Sequence[Frame], reference: int) -> None:
     evs = sorted(frame.ev for frame in bracket)
     if any(b - a < 0.05 for a, b in zip(evs, evs[1:], strict=False)):
         raise BadInput(f"two frames have equal EVs ({', '.join(f'{ev:g}' for ev in evs)}); each needs its own exposure")
+
+
+def clipped_layer(bracket: Sequence[Frame], reference: int) -> dict[str, npt.NDArray[np.float32]]:
+    """The layer `hdrgen.clipped` of a result, by the level at which the bracket's plates clip."""
+    return {CLIPPED: clipped_weight(bracket[reference], plate_clip_level(bracket))}
 
 
 def linear_of(colourspace: Colourspace) -> Colourspace:

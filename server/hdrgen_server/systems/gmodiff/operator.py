@@ -25,7 +25,7 @@ from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.gmodiff.config import CONFIGS
 from hdrgen_server.systems.gmodiff.prepare import Exposure, Plan, plan_bracket, prepare_window, to_bracket
 from hdrgen_server.systems.gmodiff.regressor import Regressor
-from hdrgen_server.systems.hdrfuse import check_bracket, linear_of, reference_index
+from hdrgen_server.systems.hdrfuse import check_bracket, clipped_layer, linear_of, reference_index
 from nuke_hdrgen.wire.errors import BadInput, OperatorFailed
 
 Array = npt.NDArray[np.float32]
@@ -89,7 +89,8 @@ class GMODiffOperator:
     def run(self, request: Request, frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
         """Fuse one bracket; the result keeps the reference frame's exposure, geometry, alpha and layers.
 
-        With `aovs` it has the layers `hdrgen.confidence` (1 where the map is reliable) and `hdrgen.gain.*`.
+        With `aovs` it has the layers `hdrgen.confidence` (1 where the map is reliable), `hdrgen.gain_r`, `_g` and `_b`
+        and `hdrgen.clipped`.
         """
         bracket = list(frames)
         reference = reference_index(bracket, int(request.parameters["reference"]))
@@ -114,7 +115,8 @@ class GMODiffOperator:
         if not np.isfinite(outputs.scene_linear_hwc).all():
             raise OperatorFailed("the regressor made values that are not finite; please report this bracket")
         np.multiply(outputs.scene_linear_hwc, np.float32(scale), out=outputs.scene_linear_hwc)
-        yield _result(base, outputs)
+        layers = {**_layers(outputs), **clipped_layer(bracket, reference)} if request.aovs else {}
+        yield _result(base, outputs, layers)
 
     def _tiles(self, height: int, width: int, asked: int) -> list[Tile]:
         factor, overlap = self._model.backbone.factor, self._descriptor.tile_overlap
@@ -152,12 +154,16 @@ def _exposures(bracket: Sequence[Frame]) -> tuple[list[Exposure], float]:
     return [Exposure(frame.rgb, frame.ev, linear=True, clip_level=level) for frame in bracket], level
 
 
-def _result(base: Frame, outputs: _Outputs) -> Frame:
-    layers = dict(base.layers)
+def _layers(outputs: _Outputs) -> dict[str, Array]:
+    layers = {"hdrgen.confidence": 1 - outputs.mask_hw}
     if outputs.gain_hwc is not None:
-        layers["hdrgen.confidence"] = 1 - outputs.mask_hw
-        for index, name in enumerate("RGB"):
-            layers[f"hdrgen.gain.{name}"] = np.ascontiguousarray(outputs.gain_hwc[..., index])
+        for index, name in enumerate("rgb"):
+            layers[f"hdrgen.gain_{name}"] = np.ascontiguousarray(outputs.gain_hwc[..., index])
+    return layers
+
+
+def _result(base: Frame, outputs: _Outputs, added: dict[str, Array]) -> Frame:
+    layers = {**base.layers, **added}
     pixels, channels = outputs.scene_linear_hwc, ("R", "G", "B")
     if "A" in base.channels:
         alpha = base.pixels[..., base.channels.index("A")]

@@ -20,7 +20,7 @@ from hdrgen_server.contracts.operator import Progress, Request
 from hdrgen_server.image.calibrate import calibrate, linearise
 from hdrgen_server.image.clip import bracket_clip_level
 from hdrgen_server.packs.manifest import Pack
-from hdrgen_server.systems.hdrfuse import check_bracket, linear_of, reference_index
+from hdrgen_server.systems.hdrfuse import check_bracket, clipped_layer, linear_of, reference_index
 from hdrgen_server.systems.merge.merge import Decode, merge_bracket, srgb_decode
 from nuke_hdrgen.wire.errors import BadInput
 
@@ -62,8 +62,8 @@ class MergeOperator:
         """Yield the one merged frame, with the reference's exposure, windows, alpha, layers and metadata.
 
         With `request.aovs` it carries the layer `hdrgen.generated`, (H, W) float32: 1 where every exposure is clipped
-        in some channel, or crushed in all three, so that the value is a guess. Raises BadInput for brackets that
-        cannot be merged, BadParameter for a reference that is not there.
+        in some channel, or crushed in all three, so that the value is a guess; and `hdrgen.clipped`. Raises BadInput
+        for brackets that cannot be merged, BadParameter for a reference that is not there.
         """
         bracket = list(frames)
         reference = reference_index(bracket, int(request.parameters["reference"])) if bracket else 0
@@ -85,7 +85,9 @@ class MergeOperator:
             if generated is not None:
                 generated[rows] = merged.clipped_hwc.any(axis=2) | merged.crushed_hwc.all(axis=2)
         progress.step(len(bands), len(bands))
-        layers = dict(base.layers) if generated is None else {**base.layers, "hdrgen.generated": generated}
+        layers = dict(base.layers)
+        if generated is not None:
+            layers |= {"hdrgen.generated": generated, **clipped_layer(bracket, reference)}
         yield base.with_pixels(
             pixels, channels=channels, colourspace=linear_of(base.colourspace), layers=layers, ev=0.0
         )
