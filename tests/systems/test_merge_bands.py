@@ -12,7 +12,7 @@ from hdrgen_server.colour.interop import colourspace
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Request
 from hdrgen_server.packs.descriptors import load_descriptor
-from hdrgen_server.systems import hdrfuse
+from hdrgen_server.systems import hdrfuse, layers
 from hdrgen_server.systems.merge import operator as o
 from nuke_hdrgen.wire.errors import BadInput, Cancelled
 
@@ -79,7 +79,8 @@ def test_cancel_stops_between_bands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("linear", [False, True])
 def test_beside_its_result_a_taller_frame_costs_no_more(monkeypatch: pytest.MonkeyPatch, linear: bool) -> None:
-    monkeypatch.setattr(o, "BAND_PIXELS", 1 << 12)
+    for module in (o, layers):
+        monkeypatch.setattr(module, "BAND_PIXELS", 1 << 12)
     for module, name in ((o, "_clip_level"), (hdrfuse, "plate_clip_level")):
         monkeypatch.setattr(module, name, lambda frames: 1.0)  # they look at whole planes, one at a time
     extra = {}
