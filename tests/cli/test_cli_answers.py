@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from cli_user import Run
 
-from hdrgen_server.cli import console, findings, hdrfuse
+from hdrgen_server.cli import console, findings, hdrfuse, nuke_path
 from hdrgen_server.contracts.frame import Colourspace, Frame
 from hdrgen_server.image.exr import write_exr
 from hdrgen_server.settings import Settings, load_settings
 
 COMMANDS = [
-    "hdrfuse", "serve", "status", "doctor", "preview", "evaluate", "bench", "config", "nuke-path", "demo",
-    "train gmodiff", "packs list", "packs show", "packs add", "packs verify", "packs accept",
+    "hdrfuse", "serve", "status", "doctor", "preview", "evaluate", "bench", "config", "nuke-path", "demo", "submit",
+    "train gmodiff", "packs list", "packs show", "packs add", "packs verify", "packs accept", "cache list",
+    "cache prune",
 ]  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def test_preview_writes_both_pictures(hdrgen: Run, alone: Path) -> None:
 def test_nuke_path_holds_what_nuke_runs(hdrgen: Run) -> None:
     status, out, _ = hdrgen("nuke-path")
     assert status == 0
-    assert {"init.py", "menu.py", "gizmos"} <= {path.name for path in Path(out.strip()).iterdir()}
+    assert {*nuke_path.HELD} <= {path.name for path in Path(out.strip()).iterdir()}
 
 
 def test_bench_exr_compares_in_one_run(hdrgen: Run) -> None:

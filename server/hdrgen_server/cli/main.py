@@ -28,6 +28,7 @@ from hdrgen_server.cli import (
     preview,
     serve,
     status,
+    submit,
     train,
 )
 from nuke_hdrgen.wire.errors import Cancelled, HDRGenError
@@ -64,6 +65,7 @@ app.add_typer(packs.app, name="packs")
 app.add_typer(cache.app, name="cache")
 app.command("bench", short_help="Measure the wire, EXR or a pack.")(bench.command)
 app.command("config", short_help="Print the settings and their origins.")(config.command)
+app.command("submit", short_help="Write a bake as a job for a farm.")(submit.command)
 app.command("nuke-path", short_help="Print the folder for NUKE_PATH.")(nuke_path.command)
 app.command("demo", short_help="Run the examples through a sidecar.")(demo.command)
 
