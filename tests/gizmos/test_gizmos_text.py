@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ proc unknown {name args} {
     if {[llength $args] != 1} { error "$name has [llength $args] words" }
     if {[catch {llength [lindex $args 0]} why]} { error "$name: $why" }
     if {$name eq "Gizmo"} { return }
-    foreach key {inputs} { set count 1 }
+    set count 1
     foreach line [split [lindex $args 0] \n] { if {[regexp {^\s*inputs (\d+)$} $line -> n]} { set count $n } }
     set ::depth [expr {$::depth - $count}]
     if {$::depth < 0} { error "$name takes more than the stack holds" }
@@ -254,6 +255,19 @@ def test_it_declares_the_layer_and_ends_in_one_output(name: str) -> None:
     assert children[-1].kind == "Output"
     inputs = [int(child.value("number", "0")) for child in children if child.kind == "Input"]
     assert inputs == list(range(INPUTS[name]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_for_compositors_names_every_knob_and_inner_node(name: str) -> None:
+    page = (FOLDER.parent / "docs" / "gizmos.md").read_text(encoding="utf-8")
+    for knob in _user_knobs(name).values():
+        if knob.kind in {"tab", "divider"} or re.fullmatch(r"(ev|offset)[1-7]", knob.name):
+            continue
+        assert f"`{knob.name}`" in page
+        assert knob.name in HIDDEN or knob.options["t"] in page, knob.name
+    for child in _children(name):
+        if child.kind not in {"Input", "Write", "Constant"}:
+            assert child.value("name") in page
 
 
 def _installed(monkeypatch: pytest.MonkeyPatch, name: str, module: ModuleType) -> None:
