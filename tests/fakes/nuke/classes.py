@@ -23,7 +23,9 @@ What differs between Nuke 14 and 17, where it is known:
 
 from __future__ import annotations
 
-Kind = str | tuple[str, ...]
+from typing import Tuple, Union  # noqa: UP035
+
+Kind = Union[str, Tuple[str, ...]]  # noqa: UP006, UP007
 
 COMMON: dict[str, Kind] = {
     "name": "text",
@@ -110,7 +112,7 @@ _EXPRESSION: dict[str, Kind] = {
     **{f"expr{index}": "text" for index in range(4)},
 }
 _EXPRESSION_DEFAULTS = {
-    **{name: "" for name in _EXPRESSION},
+    **dict.fromkeys(_EXPRESSION, ""),
     "channel0": "rgba.red -rgba.green -rgba.blue",
     "channel1": "-rgba.red rgba.green -rgba.blue",
     "channel2": "-rgba.red -rgba.green rgba.blue",
