@@ -58,8 +58,11 @@ COMMON: dict[str, Kind] = {
 
 # Knobs of COMMON that these classes lack.
 LACKING: dict[str, frozenset[str]] = {
-    name: frozenset({"disable", "hide_input", "postage_stamp", "cached", "bookmark", "dope_sheet"})
-    for name in ("Input", "Root")
+    **{
+        name: frozenset({"disable", "hide_input", "postage_stamp", "cached", "bookmark", "dope_sheet"})
+        for name in ("Input", "Root")
+    },
+    **{name: frozenset({"hide_input"}) for name in ("Read", "Constant")},
 }
 
 # How many inputs a class takes: least and most. A class that is not here takes one.
