@@ -135,9 +135,25 @@ def test_what_killed_renders_left(hdrgen: Run, root: Path) -> None:
 def test_a_file_that_changed_since_it_was_looked_at_stays(root: Path) -> None:
     removals = cache_prune.choose(cache_scan.scan(root), cache_prune.Criteria(30 * DAY), time.time())
     again = root / "a1b2c3" / "00000001" / "out.1002.exr"
+    again.unlink()
     again.write_bytes(b"baked again")
     assert cache_prune.remove(removals)[0] == 2
     assert again.read_bytes() == b"baked again"
+
+
+def test_content_that_keeps_another_name_gives_nothing_back(hdrgen: Run, root: Path) -> None:
+    old = root / "a1b2c3" / "00000001"
+    size = (old / "out.1001.exr").stat().st_size
+    total = json.loads(hdrgen("cache", "list", root, "--json")[1])["bytes"]
+    new = root / "a1b2c3" / "00000004"
+    new.mkdir()
+    (new / "out.1001.exr").hardlink_to(old / "out.1001.exr")
+    assert json.loads(hdrgen("cache", "list", root, "--json")[1])["bytes"] == total
+    for yes in ((), ("--yes",)):
+        told = json.loads(hdrgen("cache", "prune", root, "--older-than", "30d", *yes, "--json")[1])
+        assert (told["files"], told["bytes"]) == (3, 2 * size), yes
+    told = json.loads(hdrgen("cache", "prune", root, "--older-than", "0h", "--recent", "--json")[1])
+    assert told["bytes"] == total - 2 * size
 
 
 def test_a_folder_that_became_a_link_is_not_followed(root: Path, alone: Path) -> None:

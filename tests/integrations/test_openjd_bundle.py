@@ -178,6 +178,12 @@ def test_what_is_wrong_is_one_line(
     assert [p.name for p in tmp_path.iterdir()] == ["shot 1"]
 
 
+def test_ranges_are_written_as_nuke_has_them(capsys: pytest.CaptureFixture[str], script: Path, tmp_path: Path) -> None:
+    arguments = ["--node", "HDRFuse1", "--range", "1-5x2 9, 11-12", "-o", tmp_path / "job", "--json"]
+    told = json.loads(submit(capsys, script, *arguments)[1])
+    assert told["tasks"] == {"bake": ["1-1", "3-3", "5-5", "9-9", "11-12"]}
+
+
 def test_without_the_extra_it_says_what_to_install(
     capsys: pytest.CaptureFixture[str], script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

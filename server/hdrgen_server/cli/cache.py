@@ -10,8 +10,8 @@ import typer
 from fileseq import framesToFrameRange
 
 from hdrgen_server.cli import console
-from hdrgen_server.cli.cache_prune import Criteria, Removal, choose, parse_age, remove
-from hdrgen_server.cli.cache_scan import Bake, References, record, references, scan
+from hdrgen_server.cli.cache_prune import Criteria, Removal, choose, freed, parse_age, remove
+from hdrgen_server.cli.cache_scan import Bake, References, Stored, occupied, record, references, scan
 from nuke_hdrgen.wire.errors import BadParameter
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
@@ -33,7 +33,7 @@ def list_bakes(roots: Roots, scripts: Scripts = None, as_json: Json = False) -> 
     found = references(scripts) if scripts else None
     described: list[dict[str, Any]] = [_described(bake) | record(bake) | _references(bake, found) for bake in bakes]
     if as_json:
-        console.emit_json({"bakes": described, "bytes": sum(bake.bytes for bake in bakes)})
+        console.emit_json({"bakes": described, "bytes": occupied(_files(bakes))})
         return
     heading = ("bake", "frames", "size", "newest", "operation", "pack", "seed")
     rows: list[tuple[str, ...]] = [heading if found is None else (*heading, "scripts")]
@@ -49,7 +49,7 @@ def list_bakes(roots: Roots, scripts: Scripts = None, as_json: Json = False) -> 
             console.note(
                 f"{bake.folder} holds {len(bake.leftovers)} files of killed renders; `cache prune` removes them"
             )
-    console.answer(f"{len(bakes)} bakes, {_size(sum(bake.bytes for bake in bakes))}")
+    console.answer(f"{len(bakes)} bakes, {_size(occupied(_files(bakes)))}")
 
 
 @app.command()
@@ -78,15 +78,15 @@ def prune(
     criteria = Criteria(age, references(scripts) if scripts else None, recent)
     bakes = _bakes(roots)
     removals = choose(bakes, criteria, time.time())
-    count, freed = remove(removals) if yes else (sum(len(r.files) for r in removals), sum(r.bytes for r in removals))
+    count, given_back = remove(removals) if yes else (sum(len(r.files) for r in removals), freed(removals))
     if as_json:
         rows = [_described(removal.bake) | {"whole": removal.whole} for removal in removals]
-        console.emit_json({"removed": yes, "bakes": rows, "files": count, "bytes": freed})
+        console.emit_json({"removed": yes, "bakes": rows, "files": count, "bytes": given_back})
         return
     for removal in removals:
         console.answer(_sentence(removal, yes=yes))
     kept = len(bakes) - sum(removal.whole for removal in removals)
-    total = f"{count} files, {_size(freed)}; {kept} bakes stay"
+    total = f"{count} files, {_size(given_back)}; {kept} bakes stay"
     if yes or not removals:
         console.answer(f"removed {total}")
     else:
@@ -96,6 +96,10 @@ def prune(
 def _bakes(roots: list[Path]) -> list[Bake]:
     """The bakes of every root once, however often it is named."""
     return [bake for root in dict.fromkeys(root.resolve() for root in roots) for bake in scan(root)]
+
+
+def _files(bakes: list[Bake]) -> list[Stored]:
+    return [stored for bake in bakes for stored in (*bake.results, *bake.leftovers)]
 
 
 def _described(bake: Bake) -> dict[str, Any]:
@@ -129,10 +133,10 @@ def _sentence(removal: Removal, *, yes: bool) -> str:
     verb = "removed" if yes else "would remove"
     bake = removal.bake
     if not removal.whole:
-        return f"{verb} {len(removal.files)} files of killed renders in {bake.folder}, {_size(removal.bytes)}"
+        return f"{verb} {len(removal.files)} files of killed renders in {bake.folder}, {_size(occupied(removal.files))}"
     left = f"; {bake.others} other files stay there" if bake.others else ""
     frames = _described(bake)["frames"] or "none"
-    return f"{verb} {bake.folder}, frames {frames}, {_size(removal.bytes)}{left}"
+    return f"{verb} {bake.folder}, frames {frames}, {_size(occupied(removal.files))}{left}"
 
 
 def _name(bake: Bake) -> str:

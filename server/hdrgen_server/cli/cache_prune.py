@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections import Counter
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hdrgen_server.cli.cache_scan import Bake, References, Stored
+from hdrgen_server.cli.cache_scan import Bake, References, Stored, occupied
 from nuke_hdrgen.wire.errors import BadParameter, StorageError
 
 RECENT_S = 3600.0
@@ -45,11 +46,6 @@ class Removal:
     files: tuple[Stored, ...]
     whole: bool
 
-    @property
-    def bytes(self) -> int:
-        """What it frees."""
-        return sum(stored.bytes for stored in self.files)
-
 
 def parse_age(text: str) -> float:
     """`12h`, `30d` or `8w` in seconds. Raises BadParameter."""
@@ -57,6 +53,13 @@ def parse_age(text: str) -> float:
     if match is None:
         raise BadParameter(f"--older-than {text!r} is no age; write hours, days or weeks as 12h, 30d or 8w")
     return int(match[1]) * _UNIT_S[match[2]]
+
+
+def freed(removals: Iterable[Removal]) -> int:
+    """Bytes that removals together give back: content that keeps another name elsewhere gives none."""
+    files = [stored for removal in removals for stored in removal.files]
+    going = Counter(stored.identity for stored in files)
+    return occupied(stored for stored in files if going[stored.identity] >= stored.names)
 
 
 def choose(bakes: Iterable[Bake], criteria: Criteria, now: float) -> list[Removal]:
@@ -74,19 +77,20 @@ def choose(bakes: Iterable[Bake], criteria: Criteria, now: float) -> list[Remova
 
 
 def remove(removals: Iterable[Removal]) -> tuple[int, int]:
-    """Delete; returns how many files went and their bytes. Folders that are empty then go too.
+    """Delete; returns how many files went and the bytes given back. Folders that are empty then go too.
 
     A file that changed since it was looked at stays. Raises StorageError, after everything else has been tried, when
     files could not be removed.
     """
-    count = freed = 0
+    count = given_back = 0
     failures: list[str] = []
     for removal in removals:
         try:
             with _opened(removal.bake) as (root, ident, params):
                 for stored in removal.files:
-                    if _unlink(stored, params):
-                        count, freed = count + 1, freed + stored.bytes
+                    names = _unlink(stored, params)
+                    count += names > 0
+                    given_back += stored.bytes if names == 1 else 0
                 with contextlib.suppress(OSError):  # not empty: something else lies there
                     os.rmdir(removal.bake.params, dir_fd=ident)
                     os.rmdir(removal.bake.bake_id, dir_fd=root)
@@ -95,7 +99,7 @@ def remove(removals: Iterable[Removal]) -> tuple[int, int]:
     if failures:
         what = f"{len(failures)} of the folders could not be emptied, first {failures[0]}"
         raise StorageError(f"{what}; {count} files were removed; run it as the user who baked them")
-    return count, freed
+    return count, given_back
 
 
 def _goes(bake: Bake, criteria: Criteria, now: float) -> bool:
@@ -106,16 +110,16 @@ def _goes(bake: Bake, criteria: Criteria, now: float) -> bool:
     return criteria.references is None or not criteria.references.of_id(bake)
 
 
-def _unlink(stored: Stored, folder: int) -> bool:
-    """Whether it was removed; a file that is gone, or is another one by now, is left alone."""
+def _unlink(stored: Stored, folder: int) -> int:
+    """Remove it; returns how many names its content had. A file that is gone, or another one by now, stays: 0."""
     try:
         status = os.stat(stored.name, dir_fd=folder, follow_symlinks=False)
-        if (status.st_size, status.st_mtime) != (stored.bytes, stored.changed):
-            return False
+        if (status.st_dev, status.st_ino, status.st_mtime) != (*stored.identity, stored.changed):
+            return 0
         os.unlink(stored.name, dir_fd=folder)
     except FileNotFoundError:
-        return False
-    return True
+        return 0
+    return status.st_nlink
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from nuke_hdrgen.wire.errors import BadInput, HDRGenError
 
 BAKE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PARAMS = re.compile(r"[0-9a-f]{8}")
-RESULT = re.compile(r"out(?:\.(?P<view>[A-Za-z0-9_]+))?\.(?P<frame>-?\d{3,9})\.exr")
+RESULT = re.compile(r"out(?:\.(?P<view>[A-Za-z0-9_-]+))?\.(?P<frame>-?\d{3,9})\.exr")
 LEFTOVER = re.compile(rf"\.{RESULT.pattern}\.[A-Za-z0-9_.-]+\.part")
 SCRIPT = re.compile(r".+\.(?:nk|nknc|nkind|gizmo|gznc|gzind)(?:~|\.autosave\d*)?")
 _WORD = re.compile(rb"[A-Za-z0-9_-]+")
@@ -27,11 +27,17 @@ _RECORD = ("operation", "pack", "seed")
 
 @dataclass(frozen=True)
 class Stored:
-    """One file of a bake: its name in the folder, size in bytes and time of change in seconds since 1970."""
+    """One file of a bake: its name in the folder, size in bytes and time of change in seconds since 1970.
+
+    `identity` is the same for every name that shares the content, of which there are `names`: a bake that moves to
+    other parameters carries unchanged frames along as hard links.
+    """
 
     name: str
     bytes: int
     changed: float
+    identity: tuple[int, int]
+    names: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Bake:
     @property
     def bytes(self) -> int:
         """Size of results and leftovers."""
-        return sum(stored.bytes for stored in (*self.results, *self.leftovers))
+        return occupied((*self.results, *self.leftovers))
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -87,6 +93,11 @@ class References:
     def of_id(self, bake: Bake) -> tuple[Path, ...]:
         """The scripts that hold its bake id, and so a node that may come back to these parameters."""
         return self.ids.get(bake.bake_id, ())
+
+
+def occupied(files: Iterable[Stored]) -> int:
+    """Bytes on disk: content under several names counts once."""
+    return sum({stored.identity: stored.bytes for stored in files}.values())
 
 
 def scan(root: Path) -> list[Bake]:
@@ -193,4 +204,5 @@ def _stored(entry: os.DirEntry[Any]) -> Stored | None:
         status = entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
-    return Stored(entry.name, status.st_size, status.st_mtime)
+    identity = (status.st_dev, status.st_ino)
+    return Stored(entry.name, status.st_size, status.st_mtime, identity, status.st_nlink)

@@ -51,12 +51,12 @@ class FarmJob:
             "NukeExecutable": self.nuke,
             "NukePath": str(self.nuke_path),
             "Node": self.node,
-            "BakeFrames": self.bake_frames,
+            "BakeFrames": range_expression(self.bake_frames),
             "BakeFramesPerTask": self.bake_frames_per_task,
             "GPUs": self.gpus,
             "BakeTimeoutSeconds": self.bake_timeout_s,
             "Write": self.write,
-            "Frames": self.frames or self.bake_frames,
+            "Frames": range_expression(self.frames or self.bake_frames),
             "FramesPerTask": self.frames_per_task,
             "RenderTimeoutSeconds": self.render_timeout_s,
         }
@@ -70,6 +70,11 @@ class Bundle:
     template: Mapping[str, Any]
     parameters: Mapping[str, str | int]
     tasks: Mapping[str, tuple[str, ...]]
+
+
+def range_expression(frames: str) -> str:
+    """A frame range as Nuke has it (`1-9x2 15`) as the specification has it (`1-9:2,15`)."""
+    return ",".join(frames.replace(",", " ").replace("x", ":").split())
 
 
 def make_bundle(job: FarmJob) -> Bundle:
