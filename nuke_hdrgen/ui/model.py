@@ -6,7 +6,7 @@ Pure: it owns words, order and the states of the panel. It must not know Qt, soc
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Dict, Iterable, Mapping, Optional, Tuple
+from typing import Iterable, Mapping, Optional, Tuple
 
 from nuke_hdrgen import __version__
 from nuke_hdrgen.wire.errors import (
@@ -43,7 +43,7 @@ REFUSALS: Tuple[Tuple[type, str], ...] = (
 WORKER_STATES: Mapping[str, str] = {
     "starting": "starting",
     "ready": "ready",
-    "waiting": "ended, starts again soon",
+    "waiting": "restarting",
     "stopped": "stopped",
 }
 # What to do about a failure in the list, beyond what its own line says.
@@ -196,20 +196,22 @@ def _queue_title(health: Health) -> str:
 
 
 def _job(job: JobInfo) -> Row:
-    name = Row(job.operation, mark=job.pack)
-    frames = f"{job.sent} of {_count(job.frames, 'frame')} sent" if job.frames > 1 else ""
+    row = Row(f"{job.operation} with {job.pack}", job.phase)
     if job.phase == "queued":
-        before = f"{_count(job.position, 'job')} before it" if job.position else "next to start"
-        return replace(name, detail=_dotted("queued", before))
-    steps = f"{job.phase} {job.done} of {job.total}" if job.total else job.phase
-    return replace(name, bar=_fraction(job), bar_text=_dotted(steps, frames))
+        return replace(row, detail=f"{_count(job.position, 'job')} before it" if job.position else "next to start")
+    steps = f"{job.done} of {_count(job.total, 'step')}" if job.total else ""
+    frames = f"{job.sent} of {_count(job.frames, 'frame')} back" if job.frames > 1 and job.sent else ""
+    return replace(row, bar=_fraction(job), bar_text=_dotted(steps, frames))
 
 
-def _fraction(job: JobInfo) -> float:
-    """How much of the job is done, 0 to 1: by frames where frames come back one by one, else by steps."""
-    steps = min(1.0, job.done / job.total) if job.total else 0.0
+def _fraction(job: JobInfo) -> Optional[float]:
+    """How much of the job is done, 0 to 1, or None when it does not say.
+
+    It goes by frames once results come back one by one, which a fusion of many frames into one never does.
+    """
+    steps = min(1.0, job.done / job.total) if job.total else None
     if job.frames > 1 and job.sent:
-        return min(1.0, (job.sent + steps) / job.frames)
+        return min(1.0, (job.sent + (steps or 0.0)) / job.frames)
     return steps
 
 
@@ -233,19 +235,20 @@ def _pack(pack: PackInfo, health: Health) -> Row:
 
 
 def _failure(error: ErrorInfo) -> Row:
-    return Row(error.code, f"{ago(error.ago_s)} ago", error.message, TIPS.get(error.code, TIP), copy=error.message)
+    when = f"{ago(error.ago_s)} ago" if error.ago_s >= 60.0 else "just now"
+    return Row(error.code, when, error.message, TIPS.get(error.code, TIP), copy=error.message)
 
 
 def _about(welcome: Welcome, health: Health, address: str) -> Tuple[Row, ...]:
-    same = welcome.package == __version__
-    facts: Dict[str, str] = {
-        "Version": welcome.package if same else f"{welcome.package}, while this is {__version__}",
-        "Address": address,
-        "Process": f"{welcome.pid}, up {ago(health.uptime_s)}",
-        "Sessions": str(health.sessions),
-    }
-    return tuple(
-        Row(name, detail=value) if name == "Address" else Row(name, mark=value) for name, value in facts.items()
+    version = Row("Version", welcome.package)
+    if welcome.package != __version__:
+        version = replace(version, detail=f"This panel is {__version__}; update one of them.")
+    return (
+        version,
+        Row("Process", str(welcome.pid)),
+        Row("Up", ago(health.uptime_s)),
+        Row("Sessions", str(health.sessions)),
+        Row("Address", detail=address),
     )
 
 

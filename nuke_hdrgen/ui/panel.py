@@ -105,9 +105,10 @@ class HealthPanel(QtWidgets.QWidget):
             buttons.addWidget(button)
         layout.addLayout(buttons)
         layout.addWidget(self._said)
+        self._said.hide()
         inside = QtWidgets.QWidget()
         self._rows = QtWidgets.QVBoxLayout(inside)
-        self._rows.setContentsMargins(0, 0, 0, 0)
+        self._rows.setContentsMargins(0, 0, 8, 0)  # clear of the scroll bar
         self._rows.addStretch(1)
         scroll = QtWidgets.QScrollArea()
         scroll.setWidget(inside)

@@ -13,6 +13,7 @@ from nuke_hdrgen.ui.qt import QtCore, QtGui, QtWidgets
 Copy = Callable[[str], None]
 
 BAR_STEPS = 1000
+_BAR_PIXELS, _INDENT_PIXELS = 8, 10
 _BREAKS = ("/", "_", ":")
 _ZERO_WIDTH_SPACE = "\u200b"
 
@@ -47,9 +48,9 @@ class RowWidget(QtWidgets.QWidget):
         self._title, self._mark = text_label(), text_label(wrap=False)
         self._bar = QtWidgets.QProgressBar()
         self._bar.setRange(0, BAR_STEPS)
-        self._bar.setMinimumWidth(0)
-        self._bar.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
-        self._detail, self._note = text_label(), text_label()
+        self._bar.setTextVisible(False)  # below it instead: on it, text is cut in a narrow dock and loses contrast
+        self._bar.setFixedHeight(_BAR_PIXELS)
+        self._bar_text, self._detail, self._note = text_label(), text_label(), text_label()
         self.copy_button = QtWidgets.QToolButton()
         self.copy_button.setText("Copy")
         self.copy_button.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
@@ -59,12 +60,16 @@ class RowWidget(QtWidgets.QWidget):
         top.addWidget(self._title, 1)
         top.addWidget(self._mark)
         top.addWidget(self.copy_button)
+        below = QtWidgets.QVBoxLayout()
+        below.setContentsMargins(_INDENT_PIXELS, 0, 0, 0)
+        below.setSpacing(2)
+        for widget in (self._bar, self._bar_text, self._detail, self._note):
+            below.addWidget(widget)
         layout = QtWidgets.QVBoxLayout(self)
-        layout.setContentsMargins(0, 2, 0, 2)
+        layout.setContentsMargins(0, 3, 0, 3)
         layout.setSpacing(2)
         layout.addLayout(top)
-        for widget in (self._bar, self._detail, self._note):
-            layout.addWidget(widget)
+        layout.addLayout(below)
 
     def show_row(self, row: Row) -> None:
         """Show another row; nothing is touched that stays the same."""
@@ -72,6 +77,7 @@ class RowWidget(QtWidgets.QWidget):
         for label, text in (
             (self._title, row.title),
             (self._mark, row.mark),
+            (self._bar_text, row.bar_text),
             (self._detail, row.detail),
             (self._note, row.note),
         ):
@@ -79,7 +85,6 @@ class RowWidget(QtWidgets.QWidget):
             label.setVisible(bool(text))
         self._bar.setVisible(row.bar is not None)
         self._bar.setValue(round((row.bar or 0.0) * BAR_STEPS))
-        self._bar.setFormat(row.bar_text.replace("%", "%%"))
         self.copy_button.setVisible(bool(row.copy))
         self.copy_button.setToolTip("Copy the command." if row.copy != row.detail else "Copy the line.")
         said = [part for part in (row.title, row.mark, row.bar_text, row.detail, row.note) if part]
