@@ -1,11 +1,13 @@
-"""Reads what each system says about itself from `systems/<system>.toml`.
+"""Reads what each system says about itself from `systems/<system>.toml`, and what all systems of an operation have in
+common from `operations/<operation>.toml`.
 
-It owns the table of systems and its strict reading. It must not know packs, torch or sockets.
+It owns the tables of systems and operations and their strict reading. It must not know packs, torch or sockets.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ from hdrgen_server.contracts.descriptor import Descriptor, Memory, Parameter, Si
 from nuke_hdrgen.wire.errors import UnknownPack
 
 SYSTEMS_FOLDER = Path(__file__).parent / "systems"
+OPERATIONS_FOLDER = Path(__file__).parent / "operations"
 
 
 def system_names() -> tuple[str, ...]:
@@ -29,8 +32,9 @@ def load_descriptor(system: str) -> Descriptor:
     """The descriptor of a system. Raises UnknownPack when there is no such system."""
     if system not in system_names():
         raise UnknownPack(f"there is no system {system!r}; this version has: {', '.join(system_names())}")
-    path = SYSTEMS_FOLDER / f"{system}.toml"
-    return parse_descriptor(system, tomllib.loads(path.read_text(encoding="utf-8")))
+    table = _read(SYSTEMS_FOLDER / f"{system}.toml")
+    own = table.get("parameters", [])
+    return parse_descriptor(system, {**table, "parameters": [*_shared(table.get("operations", ())), *own]})
 
 
 def parse_descriptor(system: str, table: dict[str, Any]) -> Descriptor:
@@ -43,6 +47,16 @@ def parse_descriptor(system: str, table: dict[str, Any]) -> Descriptor:
     descriptor = msgspec.convert({"system": system, **table}, Descriptor)
     descriptor.resolve({p.name: p.default for p in descriptor.parameters})  # every default passes its own check
     return descriptor
+
+
+def _shared(operations: Iterable[str]) -> list[dict[str, Any]]:
+    """The parameters that every system of these operations has."""
+    paths = (OPERATIONS_FOLDER / f"{operation}.toml" for operation in operations)
+    return [parameter for path in paths if path.is_file() for parameter in _read(path)["parameters"]]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def _refuse_unknown(table: dict[str, Any], cls: type[Any], where: str) -> None:

@@ -239,7 +239,7 @@ class _Results:
             ev=sent.ev,
             key=key,
             sha256=hashlib.sha256(data).hexdigest(),
-            counts=self._take_counts(),
+            counts=self._take_counts(sent),
             warnings=warnings_of(sent),
         )
         process.link.send(w.WResult(result, slot.slot, len(data), base + done if self._streams else 0))
@@ -252,9 +252,17 @@ class _Results:
         request = self._job.order.open
         return result_key(request, self._pack.digest, self._pack.revision, request.output, made_from, index)
 
-    def _take_counts(self) -> dict[str, int]:
+    def _take_counts(self, sent: Frame) -> dict[str, int]:
+        """What was counted since the last result: while decoding, and by the system."""
+        self._job.add_counts(counts_of(sent))
         counts, self._job.counts = self._job.counts, {}
         return counts
+
+
+def counts_of(frame: Frame) -> dict[str, int]:
+    """Counts that a system put into its result's metadata."""
+    given = frame.metadata.get("counts", {})
+    return {str(name): int(value) for name, value in given.items()} if isinstance(given, dict) else {}
 
 
 def warnings_of(frame: Frame) -> tuple[str, ...]:
