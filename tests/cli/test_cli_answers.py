@@ -155,11 +155,13 @@ def test_doctor_puts_what_is_wrong_first(hdrgen: Run, alone: Path, monkeypatch: 
     monkeypatch.setattr(findings, "probe_torch", lambda: {"failure": "none here"})
     monkeypatch.setenv("OCIO", "/nowhere.ocio")
     monkeypatch.setenv("HDRGEN_DEVISE", "cpu")
+    monkeypatch.setenv("HDRGEN_CACHE_ROOT", "/read/inside/nuke")
     status, out, _ = hdrgen("doctor", "--json")
     report = json.loads(out)
     assert status == 2
     assert report["ok"] is False
     assert [f["topic"] for f in report["findings"][:2]] == ["torch", "ocio"]
+    assert not any("HDRGEN_CACHE_ROOT" in f["what"] for f in report["findings"])
     assert any("HDRGEN_DEVISE" in f["what"] and f["level"] == "warning" for f in report["findings"])
     assert all(f["do"] for f in report["findings"] if f["level"] == "problem")
 

@@ -53,7 +53,7 @@ def submit(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int,
 
 
 def openjd_run(template: str, parameters: dict[str, object], step: str) -> subprocess.CompletedProcess[str]:
-    given = json.dumps({name: str(value) for name, value in parameters.items()})
+    given = json.dumps(parameters)
     command = [str(OPENJD), "run", template, "--step", step, "--run-dependencies", "-p", given]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 

@@ -32,6 +32,7 @@ GIB = 1 << 30
 LEAST_DISK = 2 * GIB
 LEAST_MEMORY = 2 * GIB
 VERIFY_UP_TO = 64 << 20
+READ_INSIDE_NUKE = ("HDRGEN_CACHE_ROOT",)
 TORCH_PROBE_S = 120.0
 TORCH_PROBE = """
 import json
@@ -185,6 +186,7 @@ def environment() -> list[Finding]:
     found = [
         Finding("warning", "settings", f"{name} is set, but no option has that name", "`hdrgen config` lists them")
         for name in unknown_variables()
+        if name not in READ_INSIDE_NUKE
     ]
     used = sorted({origin for origin in origins().values() if origin != "default"})
     return [*found, Finding("ok", "settings", f"set by {', '.join(used)}" if used else "all settings are defaults")]
