@@ -55,23 +55,11 @@ def read_installed(environment: Mapping[str, str]) -> Optional[Installed]:
     """
     path = user_file(environment)
     try:
-        # O_NONBLOCK: a FIFO in its place is refused below, not waited for.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        data = _own_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise NoServer(f"{path} cannot be read ({error.strerror}); run {INSTALL} again") from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise PermissionRefused(f"{path} is no file; remove it and run {INSTALL}")
-        if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o022):
-            raise PermissionRefused(f"{path} is not yours alone to write; remove it and run {INSTALL}")
-        data = os.read(descriptor, _FILE_BYTES + 1)
-    except OSError as error:
-        raise NoServer(f"{path} cannot be read ({error.strerror}); run {INSTALL} again") from error
-    finally:
-        os.close(descriptor)
     return _parsed(path, data)
 
 
@@ -94,6 +82,22 @@ def write_installed(installed: Installed, environment: Mapping[str, str]) -> str
         what = f"{path} cannot be written ({error.strerror})"
         raise StorageError(f"{what}; make its folder writable, or set $HDRGEN_SIDECAR instead") from error
     return path
+
+
+def _own_bytes(path: str) -> bytes:
+    """What the file holds, one byte over the limit at most. Raises PermissionRefused unless it is this user's own."""
+    # O_NONBLOCK: a FIFO in its place is refused, not waited for.
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise PermissionRefused(f"{path} is no file; remove it and run {INSTALL}")
+        if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+            raise PermissionRefused(f"{path} is not yours alone to write; remove it and run {INSTALL}")
+        return os.read(descriptor, _FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _parsed(path: str, data: bytes) -> Installed:

@@ -94,6 +94,17 @@ def test_a_file_that_others_may_write_is_refused(environment: dict[str, str]) ->
     path.mkdir()
     with pytest.raises(PermissionRefused, match="no file"):
         read_installed(environment)
+    path.rmdir()
+    path.symlink_to(path)
+    with pytest.raises(NoServer, match="cannot be read"):
+        read_installed(environment)
+
+
+def test_a_link_to_a_file_of_ones_own_is_followed(environment: dict[str, str], tmp_path: Path) -> None:
+    path = Path(write_installed(INSTALLED, environment))
+    path.rename(tmp_path / "dotfiles.json")
+    path.symlink_to(tmp_path / "dotfiles.json")
+    assert read_installed(environment) == INSTALLED
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can give a file away")

@@ -15,7 +15,7 @@ from hdrgen_server.cli.cache_scan import Bake, References, Stored, occupied, rec
 from nuke_hdrgen.wire.errors import BadParameter
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
-Roots = Annotated[list[Path], typer.Argument(metavar="ROOT…", help="Cache folders: the nodes' cache_root.")]
+Roots = Annotated[list[Path], typer.Argument(metavar="ROOT", help="Cache folders: the nodes' cache_root.")]
 Scripts = Annotated[
     list[Path] | None,
     typer.Option(
@@ -49,7 +49,7 @@ def list_bakes(roots: Roots, scripts: Scripts = None, as_json: Json = False) -> 
             console.note(
                 f"{bake.folder} holds {len(bake.leftovers)} files of killed renders; `cache prune` removes them"
             )
-    console.answer(f"{len(bakes)} bakes, {_size(occupied(_files(bakes)))}")
+    console.answer(f"bakes: {len(bakes)}, {_size(occupied(_files(bakes)))}")
 
 
 @app.command()
@@ -86,11 +86,11 @@ def prune(
     for removal in removals:
         console.answer(_sentence(removal, yes=yes))
     kept = len(bakes) - sum(removal.whole for removal in removals)
-    total = f"{count} files, {_size(given_back)}; {kept} bakes stay"
-    if yes or not removals:
-        console.answer(f"removed {total}")
-    else:
-        console.answer(f"would remove {total}; run it again with --yes to do so")
+    if not removals:
+        console.answer(f"nothing to remove; bakes that stay: {kept}")
+        return
+    total = f"{count} files, {_size(given_back)}; bakes that stay: {kept}"
+    console.answer(f"removed {total}" if yes else f"would remove {total}; run it again with --yes to do so")
 
 
 def _bakes(roots: list[Path]) -> list[Bake]:

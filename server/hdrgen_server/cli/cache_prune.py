@@ -19,7 +19,6 @@ from nuke_hdrgen.wire.errors import BadParameter, StorageError
 RECENT_S = 3600.0
 _AGE = re.compile(r"(\d{1,6})([hdw])")
 _UNIT_S = {"h": 3600.0, "d": 86400.0, "w": 604800.0}
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,11 @@ def _unlink(stored: Stored, folder: int) -> int:
 @contextmanager
 def _opened(bake: Bake) -> Generator[tuple[int, int, int]]:
     """Descriptors of root, bake id and parameters' folder, each opened inside the one before and through no link."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.ExitStack() as undo:
         descriptors: list[int] = []
         for name in (str(bake.root), bake.bake_id, bake.params):
             inside = descriptors[-1] if descriptors else None
-            descriptors.append(os.open(name, _FOLDER, dir_fd=inside))
+            descriptors.append(os.open(name, flags, dir_fd=inside))
             undo.callback(os.close, descriptors[-1])
         yield descriptors[0], descriptors[1], descriptors[2]

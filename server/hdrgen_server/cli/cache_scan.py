@@ -136,7 +136,8 @@ def record(bake: Bake) -> dict[str, str]:
 def references(places: Iterable[Path]) -> References:
     """What the scripts of folders, or single scripts, name. They are read as text, never run.
 
-    Raises BadInput when a place is missing or a script cannot be read: what it names would count as unused.
+    Raises BadInput when a place is missing or holds no script, or a script cannot be read: what it names would count
+    as unused.
     """
     paths: dict[tuple[str, str], tuple[Path, ...]] = {}
     ids: dict[str, tuple[Path, ...]] = {}
@@ -154,10 +155,14 @@ def references(places: Iterable[Path]) -> References:
     return References(paths, ids)
 
 
-def _scripts(place: Path) -> Iterator[Path]:
-    if place.is_file():
-        yield place.resolve()
-        return
+def _scripts(place: Path) -> list[Path]:
+    found = [place.resolve()] if place.is_file() else list(_scripts_below(place))
+    if not found:
+        raise BadInput(f"{place} holds no .nk file; name the folder of the scripts with --scripts")
+    return found
+
+
+def _scripts_below(place: Path) -> Iterator[Path]:
     if not place.is_dir():
         raise BadInput(f"{place} is neither a folder nor a script; correct --scripts")
 
