@@ -46,6 +46,8 @@ WORKER_STATES: Mapping[str, str] = {
     "waiting": "restarting",
     "stopped": "stopped",
 }
+# Operations that measure the wire; packs that do nothing else are no one's choice.
+DIAGNOSTIC = frozenset(("echo",))
 # What to do about a failure in the list, beyond what its own line says.
 TIPS: Mapping[str, str] = {
     "out_of_memory": "Press Free GPU, close what else uses the device, then bake again.",
@@ -123,7 +125,7 @@ def view(seen: Seen) -> View:
         Section("Devices", tuple(_device(worker) for worker in health.workers), "The sidecar has no worker."),
         Section(
             "Packs",
-            tuple(_pack(pack, health) for pack in seen.welcome.packs),
+            tuple(_pack(pack, health) for pack in seen.welcome.packs if set(pack.operations) - DIAGNOSTIC),
             "No pack is installed; run `hdrgen packs list` in a shell.",
         ),
         Section("Recent errors", tuple(_failure(error) for error in reversed(health.recent_errors)), "None."),
@@ -227,9 +229,10 @@ def _device(worker: WorkerInfo) -> Row:
 def _pack(pack: PackInfo, health: Health) -> Row:
     loaded = "loaded" if health.packs_ready.get(pack.name) else ""
     row = Row(pack.name, _dotted("preview" if pack.preview else "", loaded))
-    row = replace(row, detail=_dotted(", ".join(pack.operations), pack.licence))
+    operations = ", ".join(pack.operations)
     if pack.licence_ok:
-        return row
+        return replace(row, detail=_dotted(operations, f"{pack.licence}, accepted"))
+    row = replace(row, detail=_dotted(operations, pack.licence))
     command = f"hdrgen packs accept {pack.name}"
     return replace(row, note=f"Licence not accepted: read it, then run `{command}` in a shell.", copy=command)
 

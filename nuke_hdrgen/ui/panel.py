@@ -27,6 +27,7 @@ ICONS: Mapping[str, str] = {
     model.BUSY: "SP_BrowserReload",
 }
 _ICON_PIXELS = 24
+_SAID_MS = 5000
 
 
 class HealthPanel(QtWidgets.QWidget):
@@ -106,6 +107,9 @@ class HealthPanel(QtWidgets.QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self._said)
         self._said.hide()
+        self._unsay = QtCore.QTimer(self)
+        self._unsay.setSingleShot(True)
+        self._unsay.timeout.connect(self._said.hide)
         inside = QtWidgets.QWidget()
         self._rows = QtWidgets.QVBoxLayout(inside)
         self._rows.setContentsMargins(0, 0, 8, 0)  # clear of the scroll bar
@@ -159,9 +163,10 @@ class HealthPanel(QtWidgets.QWidget):
         QtWidgets.QApplication.clipboard().setText(text)
 
     def _say(self, text: str) -> None:
-        """One line under the buttons about what was just done."""
+        """One line under the buttons about what was just done, for a while."""
         self._said.setText(text)
         self._said.setVisible(bool(text))
+        self._unsay.start(_SAID_MS)
 
 
 def host_facts() -> Dict[str, str]:

@@ -131,9 +131,16 @@ def test_device_memory_and_what_holds_it() -> None:
 
 def test_packs_with_licence_preview_and_how_to_accept() -> None:
     small, large = rows(view(LOOK), "Packs")
-    assert (small.mark, small.detail, small.note) == ("preview · loaded", "hdrfuse · Apache-2.0", "")
-    assert (large.mark, large.copy) == ("", "hdrgen packs accept large")
+    assert (small.mark, small.detail, small.note) == ("preview · loaded", "hdrfuse · Apache-2.0, accepted", "")
+    assert (large.mark, large.detail) == ("", "hdrfuse · OpenRAIL++-M")
+    assert large.copy == "hdrgen packs accept large"
     assert large.copy in large.note
+
+
+def test_the_pack_that_measures_the_wire_is_left_out() -> None:
+    echo = replace(WELCOME.packs[0], name="echo", operations=("echo",))
+    shown = view(replace(LOOK, welcome=replace(WELCOME, packs=(*WELCOME.packs, echo))))
+    assert [row.title for row in rows(shown, "Packs")] == ["small", "large"]
 
 
 def test_recent_errors_newest_first_each_with_what_to_do() -> None:
