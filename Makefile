@@ -30,7 +30,7 @@ check: $(STAMP)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/codespell
-	$(BIN)/vermin --target=3.9- --violations --no-tips --eval-annotations --backport typing nuke_hdrgen init.py menu.py
+	$(BIN)/vermin --target=3.9- --violations --no-tips --eval-annotations --backport typing nuke_hdrgen init.py menu.py bake.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

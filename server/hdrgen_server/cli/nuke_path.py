@@ -15,7 +15,7 @@ import hdrgen_server
 from hdrgen_server.cli import console
 from nuke_hdrgen.wire.errors import BadInput
 
-HELD = ("init.py", "menu.py", "gizmos", "nuke_hdrgen")
+HELD = ("init.py", "menu.py", "bake.py", "gizmos", "nuke_hdrgen")
 
 
 def nuke_folder() -> Path:
