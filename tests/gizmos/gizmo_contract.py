@@ -32,6 +32,7 @@ COMMON: Knobs = {
     "colourspace": (1, ""),
     "chromaticities": (1, ""),
     "result_path": (2, ""),
+    "upstream": (1, ""),
     "baked": (3, "0"),
 }
 WITH_PLATE: Knobs = {"preserve_plate": (6, "false"), "mix": (7, "1")}
