@@ -81,6 +81,29 @@ class Descriptor:
         """How many frames of a job of `frames` are in memory at once: one, a window, or the whole bracket."""
         return 1 if self.streams else max(1, frames if self.window == 1 else min(frames, self.window))
 
+    def made_size(self, parameters: Mapping[str, Value]) -> tuple[int, int] | None:
+        """(width, height) of the results by the resolved parameters `width` and `height`, None for a system that has
+        none: its results are as large as its frames.
+
+        Raises BadParameter for a size that `sizes` does not allow.
+        """
+        if "width" not in parameters or "height" not in parameters:
+            return None
+        width, height = int(parameters["width"]), int(parameters["height"])
+        low, high, step = self.sizes.minimum, self.sizes.maximum, self.sizes.multiple_of
+        if not low <= min(width, height) <= max(width, height) <= high or width % step or height % step:
+            multiples = f" that are multiples of {step}" if step > 1 else ""
+            raise BadParameter(f"{self.system} makes {low} to {high} pixels a side{multiples}, got {width} x {height}")
+        return width, height
+
+    def predict_mib(self, given: Mapping[str, object], frame: tuple[int, int] | None, frames: int) -> float:
+        """Peak MiB of a job with these parameters and `frames` frames; `frame` is (width, height) of the first one.
+
+        0 where nothing says how large the results are.
+        """
+        size = self.made_size(self.resolve(given)) or frame
+        return 0.0 if size is None else self.memory.predict_mib(*size, self.frames_held(frames))
+
     def resolve(self, given: Mapping[str, object]) -> dict[str, Value]:
         """Fill defaults and check every given parameter.
 

@@ -31,7 +31,7 @@ def admit(request: m.Open, registry: Registry, require_licence: Callable[[Pack],
     if request.frames < low or (high is not None and request.frames > high):
         allowed = f"{low}" if low == high else f"{low} to {high}" if high is not None else f"at least {low}"
         raise BadInput(f"{pack.name} takes {allowed} frames a job, got {request.frames}")
-    descriptor.resolve(request.parameters)
+    descriptor.made_size(descriptor.resolve(request.parameters))
     return pack
 
 
@@ -54,12 +54,12 @@ def check_frame(frame: m.Frame, expected_index: int, request: m.Open, pack: Pack
         )
 
 
-def needed_mib(frame: m.Frame, request: m.Open, pack: Pack) -> float:
-    """Predicted peak memory of the job on the device, in MiB; 0 when the frame does not say its size."""
-    if len(frame.shape) < 2:
-        return 0.0
-    height, width = frame.shape[:2]
-    return pack.descriptor.memory.predict_mib(width, height, pack.descriptor.frames_held(request.frames))
+def needed_mib(frame: m.Frame | None, request: m.Open, pack: Pack) -> float:
+    """Predicted peak memory of the job on the device, in MiB; 0 when neither its first frame nor its parameters say a
+    size.
+    """
+    size = (frame.shape[1], frame.shape[0]) if frame is not None and len(frame.shape) >= 2 else None
+    return pack.descriptor.predict_mib(request.parameters, size, request.frames)
 
 
 def check_memory(needed: float, total_mib: float | None, pack: Pack) -> None:

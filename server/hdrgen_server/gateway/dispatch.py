@@ -204,13 +204,12 @@ class Dispatcher:
 
     def _start(self, job: Job, worker: Worker) -> None:
         first = job.inputs.get(job.consumed)
-        if first is not None:
-            try:
-                needed = needed_mib(first.message, job.request, job.pack)
-                check_memory(needed, worker.memory_total_mib or None, job.pack)
-            except OutOfMemory as error:
-                self._close(job, error)
-                return
+        try:
+            needed = needed_mib(first.message if first else None, job.request, job.pack)
+            check_memory(needed, worker.memory_total_mib or None, job.pack)
+        except OutOfMemory as error:
+            self._close(job, error)
+            return
         job.started_at, job.phase = self._clock.now(), "loading"
         self._running[worker][job.number] = job
         request = replace(job.request, id=job.number, pack=job.pack.name)

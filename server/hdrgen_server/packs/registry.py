@@ -57,13 +57,16 @@ class Registry:
         }
 
     def default_for(self, operation: str, quality: str) -> Pack:
-        """The pack that an operation uses when none is named. Raises UnknownPack when there is none."""
+        """The pack that an operation uses when none is named. Raises UnknownPack when there is none, naming those that
+        must be asked for.
+        """
         wanted = self.defaults.get(operation, {}).get(quality, [])
         for name in wanted:
             if name in self.packs:
                 return self.packs[name]
-        tried = f"; tried {', '.join(wanted)}" if wanted else ""
-        raise UnknownPack(f"no pack here does {operation} at quality {quality}{tried}; see `hdrgen packs list`")
+        others = [f"`{p.name}`, {p.summary}" for p in self.all() if operation in p.descriptor.operations]
+        hint = f", or name {' or '.join(others)}" if others else ""
+        raise UnknownPack(f"no pack can do {operation}; add one with `hdrgen packs add`{hint}")
 
 
 def packs_folders(settings: Settings) -> tuple[Path, ...]:

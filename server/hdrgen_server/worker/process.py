@@ -174,11 +174,11 @@ def _wait_for_first(job: WorkerJob, turns: Turns) -> w.WFrame | None:
 
 def _make_room(process: Process, job: WorkerJob, pack: Pack, first: w.WFrame | None) -> None:
     """Drop unused packs until the prediction fits. Raises OutOfMemory, naming needed and free, when it does not."""
-    if first is None or len(first.frame.shape) < 2:
+    request = job.order.open
+    size = (first.frame.shape[1], first.frame.shape[0]) if first is not None and len(first.frame.shape) >= 2 else None
+    needed = pack.descriptor.predict_mib(request.parameters, size, request.frames)
+    if not needed:
         return
-    height, width = first.frame.shape[:2]
-    held = pack.descriptor.frames_held(job.order.open.frames)
-    needed = pack.descriptor.memory.predict_mib(width, height, held)
     if process.shelf.holds(pack):
         needed -= pack.descriptor.memory.fixed_mib
     state = process.shelf.make_room(needed, keep=pack)
