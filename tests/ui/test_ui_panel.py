@@ -314,3 +314,24 @@ def test_it_fits_a_narrow_dock(open_panel: Open, tmp_path: Path) -> None:
         assert panel.width() == 240
         assert scroll.widget().minimumSizeHint().width() <= scroll.viewport().width(), wide
         panel.close()
+
+
+def test_a_system_that_fails_is_said_and_asked_again(
+    open_panel: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Descriptors run out, say: the watch goes on, and finds the sidecar when there are some again."""
+    tries: list[int] = []
+    connect = watch.connect
+
+    def failing(*arguments: object, **named: object) -> object:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError(24, "Too many open files")
+        return connect(*arguments, **named)
+
+    monkeypatch.setattr(watch, "connect", failing)
+    with FakeGateway(tmp_path / "s", serve(HEALTH)) as gateway:
+        panel = open_panel(gateway.address)
+        assert "Too many open files" in until_state(panel, model.ABSENT).sentence
+        until_state(panel, model.READY)
+        panel.close()
