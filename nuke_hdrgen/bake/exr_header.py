@@ -1,4 +1,4 @@
-"""Reads an EXR header's size and channels from bytes with the standard library, as frame messages must state them.
+"""Reads an EXR header from bytes with the standard library: size and channels, as frame messages state them, and text.
 
 It owns the few header attributes that it reads (OpenEXR file layout, openexr.com/en/latest/OpenEXRFileLayout.html).
 It must not know pixels, files or the wire's messages.
@@ -7,7 +7,7 @@ It must not know pixels, files or the wire's messages.
 from __future__ import annotations
 
 import struct
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 from nuke_hdrgen.wire.errors import BadInput
 
@@ -36,6 +36,20 @@ def exr_shape(data: bytes, name: str) -> Tuple[Shape, Tuple[str, ...]]:
     except (KeyError, ValueError, struct.error, UnicodeDecodeError) as error:
         raise BadInput(f"the header of {name} is damaged or cut short; bake again") from error
     return (bottom - top + 1, right - left + 1, len(channels)), channels
+
+
+def exr_text(data: bytes, attribute: str) -> Optional[str]:
+    """The text of a header attribute, None where the header has none; `data` is the file's beginning.
+
+    Raises ValueError when the header is damaged or not whole in `data`.
+    """
+    if data[:4] != MAGIC:
+        raise ValueError("no EXR file")
+    try:
+        value = _attributes(data).get(attribute)
+        return None if value is None else value.decode("utf-8")
+    except struct.error as error:
+        raise ValueError("the header is cut short") from error
 
 
 def _attributes(data: bytes) -> Dict[str, bytes]:

@@ -1,0 +1,88 @@
+"""Checks before a render that the bakes it will read are there, and says which command makes them.
+
+It owns what counts as upstream and the words of the failure. It must not know the sidecar; it changes no node. That
+pixels upstream have changed since a bake is not checked: it would take rendering them.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, List, Sequence
+
+import nuke
+
+from nuke_hdrgen.bake.frames import format_frames
+from nuke_hdrgen.bake.gizmos import gizmo_of
+from nuke_hdrgen.bake.paths import frame_path
+from nuke_hdrgen.host import nodes, results
+from nuke_hdrgen.wire.errors import HDRGenError
+
+LAG_S = 60.0  # network file systems show a file of another host late
+
+
+def is_ours(write: nuke.Node) -> bool:
+    """Whether a Write is one of ours, which export inputs and need no bake."""
+    return write.name().startswith("HDRGenIn")
+
+
+def check_settings(write: nuke.Node) -> None:
+    """Raises RuntimeError, naming node and command, when a node upstream points elsewhere than its knobs say."""
+    for node in _upstream(write):
+        gizmo = nodes.gizmo_at(node)
+        try:
+            wanted = nodes.pattern_of(node, gizmo)
+        except HDRGenError as error:
+            raise RuntimeError(f"{node.fullName()} is not baked: {error.message}. {command(node, '')}") from error
+        if wanted != nodes.text(node, "result_path"):
+            raise RuntimeError(f"{node.fullName()} was changed since it was baked. {command(node, _range())}")
+
+
+def check_frame(write: nuke.Node, frame: int, view: str) -> None:
+    """Raises RuntimeError when the result of a node upstream is not there, after waiting for slow file systems."""
+    for node in _upstream(write):
+        still = nodes.flag(node, "still")
+        number = nodes.whole(node, "still_frame") if still else frame
+        pattern = nodes.text(node, "result_path")
+        if not results.wait_for(frame_path(pattern, number, view), LAG_S if not nuke.GUI else 0.0):
+            missing = str(number) if still else format_frames(_missing(pattern, view, frame))
+            raise RuntimeError(f"{node.fullName()} has no bake of frames {missing}. {command(node, missing)}")
+
+
+def command(node: nuke.Node, frames: str) -> str:
+    """What to run so that the node is baked."""
+    script = nuke.root().name() or "SCRIPT.nk"
+    return f"Run: nuke -t bake.py {script} --node={node.fullName()} --range={frames.replace(' ', ',') or _range()}"
+
+
+def _upstream(write: nuke.Node) -> Iterator[nuke.Node]:
+    """Our nodes that a Write reads, but not those that are switched off."""
+    for node in _with_groups(nodes.upstream(write)):
+        if gizmo_of(node.knobs()) is not None and not node["disable"].value() and nodes.flag(node, "show_result"):
+            yield node
+
+
+def _with_groups(found: Sequence[nuke.Node]) -> Iterator[nuke.Node]:
+    """The nodes, those inside groups among them, and what feeds the group that one is in."""
+    waiting: List[nuke.Node] = list(found)
+    seen = {node.fullName() for node in waiting}
+    while waiting:
+        node = waiting.pop()
+        yield node
+        ours = gizmo_of(node.knobs()) is not None
+        inner = node.nodes() if node.Class() == "Group" and not ours else ()
+        outer = nuke.toNode(node.fullName().rpartition(".")[0]) if node.Class() == "Input" else None
+        more = [*inner, *(nodes.upstream(outer) if outer is not None else ())]
+        waiting += [other for other in more if other.fullName() not in seen]
+        seen |= {other.fullName() for other in more}
+
+
+def _missing(pattern: str, view: str, frame: int) -> List[int]:
+    """The frames of the script's range that are not there, the one that was asked for among them."""
+    root = nuke.root()
+    first, last = (int(float(root[name].value())) for name in ("first_frame", "last_frame"))
+    there = set(results.baked_frames(pattern, (view,)))
+    return sorted({frame, *range(first, last + 1)} - there | {frame})
+
+
+def _range() -> str:
+    root = nuke.root()
+    return "-".join(str(int(float(root[name].value()))) for name in ("first_frame", "last_frame"))
