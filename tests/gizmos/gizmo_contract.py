@@ -91,7 +91,7 @@ BUTTONS = {
     "troubleshoot": "Troubleshoot",
 }
 OWN_BUTTONS = {"HDRFuse": {"ev_from_metadata": "EV from metadata"}, "SDR2HDR": {}, "Txt2HDR": {}}
-HIDDEN = {"baked", "plate_input", "plate_offset"}
+HIDDEN = {"upstream", "baked", "plate_input", "plate_offset"}
 INPUTS = {"HDRFuse": 7, "SDR2HDR": 1, "Txt2HDR": 1}
 
 
