@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.fakes.nuke import loader, render, saver
+from tests.fakes.nuke import loader, plain_plates, render, saver
 from tests.fakes.nuke.errors import NukeError
 from tests.fakes.nuke.events import MainThread
 from tests.fakes.nuke.knobs import Knob
@@ -23,7 +23,7 @@ from tests.fakes.nuke.script import Command, NodeText, parse
 from tests.fakes.nuke.tcl import list_items
 from tests.fakes.nuke.widgets import Environment, Menu, ProgressRecord, ProgressTask, Undo
 
-VERSION = (17, 0)
+VERSION = (17, 0, 3)
 LAYERS = {"rgba": ["rgba.red", "rgba.green", "rgba.blue", "rgba.alpha"], "depth": ["depth.Z"]}
 
 
@@ -34,6 +34,8 @@ class FakeNuke(ModuleType):
         super().__init__("nuke")
         self.GUI = gui
         self.NUKE_VERSION_MAJOR = VERSION[0]
+        self.NUKE_VERSION_STRING = f"{VERSION[0]}.{VERSION[1]}v{VERSION[2]}"
+        self.TO_SCRIPT, self.WRITE_NON_DEFAULT_ONLY = saver.TO_SCRIPT, saver.WRITE_NON_DEFAULT_ONLY
         self.rawArgs: list[str] = ["nuke"]
         self.env = Environment({"gui": gui, "nc": nc, "assist": assist, "indie": indie, "NukeVersionMajor": VERSION[0]})
         self.Undo = Undo()
@@ -99,7 +101,7 @@ class FakeNuke(ModuleType):
     def allNodes(self, filter: str | None = None, group: Node | None = None, recurseGroups: bool = False) -> list[Node]:  # noqa: A002
         at = group or self._context[-1]
         nodes = at._everyone() if recurseGroups else list(at._children.values())
-        return [node for node in nodes if filter in {None, node._kind}]
+        return [node for node in nodes if not filter or filter == node._kind]
 
     def selectedNodes(self) -> list[Node]:
         return [node for node in self._context[-1]._children.values() if node._knobs["selected"].value()]
@@ -153,7 +155,7 @@ class FakeNuke(ModuleType):
         self._main.check("nuke.nodePaste")
         text = self._clipboard if path == "%clipboard%" else self._script_file(path)
         selected = self.selectedNodes()
-        made = loader.load(self, parse(text), self._context[-1], selected[-1] if selected else None)
+        made = self._load(parse(text), self._context[-1], selected[-1] if selected else None)
         self._select(made)
         self._modified = True
         return made[-1] if made else None
@@ -166,6 +168,7 @@ class FakeNuke(ModuleType):
         self._main.check("nuke.scriptOpen")
         text = self._script_file(path)
         self._clear()
+        self._root["name"]._load(str(path))
         self._load(parse(text))
         self._root["name"]._load(str(path))
         self._call("onScriptLoad")
@@ -212,7 +215,7 @@ class FakeNuke(ModuleType):
                 raise TypeError(f"nuke.execute takes whole frames, not {number!r}")
         if last < first or incr < 1:
             raise NukeError(f"nuke.execute of {first} to {last} by {incr}")
-        wanted = self.views() if views is None else list(views)
+        wanted = list(views or self.views())
         render.execute(self, found, range(first, last + 1, incr), wanted, continue_on_error=continueOnError)
 
     def executeInMainThread(
@@ -301,7 +304,7 @@ class FakeNuke(ModuleType):
     # A test's handles.
 
     def start(self, folders: Sequence[Path]) -> None:
-        """Start up with these folders as NUKE_PATH: the first counts most, so that its init.py runs last; then menu.py."""
+        """Start up with these folders as NUKE_PATH: the first counts most, its init.py runs last; then menu.py."""
         if sys.modules.get("nuke") is not self:
             raise NukeError("start() of a Nuke that is not sys.modules['nuke']")
         for folder in reversed(folders):
@@ -332,7 +335,7 @@ class FakeNuke(ModuleType):
         group, text, inputs, users = self._deleted.pop()
         self._context.append(group)
         try:
-            (node,) = loader.load(self, parse(text), group)
+            (node,) = self._load(parse(text), group)
             node._inputs = [source if source is not None and not source._dead else None for source in inputs]
         finally:
             self._context.pop()
@@ -342,7 +345,7 @@ class FakeNuke(ModuleType):
         return node
 
     def plate(self, picture: Any, name: str = "Plate1") -> Node:
-        """A node that gives a picture: an array (H, W, C), a `pixels.Picture`, or a function of the frame to either."""
+        """A node that gives an array (H, W, C), a `pixels.Picture` or a `FlatPlate`, or what a function of the frame gives."""
         node = loader.make(self, "Plate", self._context[-1])
         node._load_name(name)
         self.plates[node.name()] = picture
@@ -384,10 +387,15 @@ class FakeNuke(ModuleType):
         self._deleted: list[Any] = []
         self._modified = False
         self._building: Node | None = None
+        self._loading = 0
         self._executing: tuple[int, str] | None = None
 
-    def _load(self, tree: Sequence[Command], group: Node | None = None) -> list[Node]:
-        return loader.load(self, tree, group or self._root)
+    def _load(self, tree: Sequence[Command], group: Node | None = None, selected: Node | None = None) -> list[Node]:
+        self._loading += 1
+        try:
+            return loader.load(self, tree, group or self._root, selected)
+        finally:
+            self._loading -= 1
 
     def _script_file(self, path: str) -> str:
         file = Path(path)
@@ -430,7 +438,8 @@ class FakeNuke(ModuleType):
         node = knob._owner
         if knob.name() == "name" and node._group is not None:
             node._load_name(knob._state)
-        if "DO_NOT_WRITE" not in knob._spec.flags and knob.name() != "selected":
+        unsaved = "DO_NOT_WRITE" in knob._spec.flags or knob.name() == "selected"
+        if not unsaved and knob is not self._root._knobs["frame"]:
             self._modified = True
             self.Undo._note(f"{node._path()}.{knob.name()}")
         self._run_knob_changed(node, knob)
@@ -496,6 +505,10 @@ class FakeNuke(ModuleType):
                     call(*args, **kwargs)
         self._run_hook(self._root, event, None)
 
+    @staticmethod
+    def _write_knobs(node: Node, flags: int) -> str:
+        return saver.write_knobs(node, flags)
+
     def _window(self, what: str, text: str) -> None:
         self._main.check(what)
         if not self.GUI:
@@ -507,15 +520,23 @@ class FakeNuke(ModuleType):
         self.said.append(line)
 
     def _write_frame(self, node: Node, frame: int, path: Path) -> None:
+        flat = plain_plates.find(node.input(0), frame)
+        if flat is not None:
+            plain_plates.write(node, flat, path)
+            return
         from tests.fakes.nuke import exr_files
 
         exr_files.write(node, frame, path)
 
     def _metadata(self, node: Node, frame: float) -> dict[str, Any]:
-        if self._building is not None:
+        if self._loading:
             raise NukeError(f"{node._path()}.metadata() while a script loads")
-        return self.pixels(node, int(frame)).metadata
+        flat = plain_plates.find(node, frame)
+        return flat.metadata if flat is not None else self.pixels(node, int(frame)).metadata
 
     def _size(self, node: Node) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+        flat = plain_plates.find(node, self._now())
+        if flat is not None:
+            return (flat.width, flat.height), (0, 0, flat.width, flat.height)
         picture = self.pixels(node)
         return picture.format, picture.nuke_box()

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import Tuple, Union  # noqa: UP035
 
-Kind = Union[str, Tuple[str, ...]]  # noqa: UP006, UP007
+Kind = Union[str, Tuple[str, ...]]  # noqa: UP006
 
 COMMON: dict[str, Kind] = {
     "name": "text",

@@ -55,31 +55,34 @@ def arguments(words: Sequence[str]) -> Arguments:
     found = Arguments()
     left = list(words)
     while left and left[0].startswith("-"):
-        word = left.pop(0)
-        if word in {"-t", "-x", "--gui"}:
-            found.mode = found.mode or word
-        elif word == "-X":
-            found.mode = "-x"
-            found.writes += left.pop(0).split(",")
-        elif word == "-F":
-            found.ranges.append(left.pop(0))
-        elif word == "-V":
-            if left and left[0].isdigit():
-                left.pop(0)
-        elif word == "-m":
-            left.pop(0)
-        elif word in {"--cont"}:
-            found.carry_on = True
-        elif word in EDITIONS:
-            found.edition = EDITIONS[word]
-        elif word != "-i":
-            raise NukeError(f"this Nuke does not know the option {word}")
+        _option(found, left.pop(0), left)
     if not left or not found.mode:
         raise NukeError("nuke (-t|--gui) FILE.py [ARGUMENT…] or nuke -x [-X WRITES] [-F RANGE] FILE.nk")
     found.file, *found.rest = left
     if found.rest and RANGE.fullmatch(found.rest[-1]):
         found.ranges.append(found.rest.pop())
     return found
+
+
+def _option(found: Arguments, word: str, left: list[str]) -> None:
+    if word in {"-t", "-x", "--gui"}:
+        found.mode = found.mode or word
+    elif word == "-X":
+        found.mode = "-x"
+        found.writes += left.pop(0).split(",")
+    elif word == "-F":
+        found.ranges.append(left.pop(0))
+    elif word == "-V":
+        if left and left[0].isdigit():
+            left.pop(0)
+    elif word == "-m":
+        left.pop(0)
+    elif word == "--cont":
+        found.carry_on = True
+    elif word in EDITIONS:
+        found.edition = EDITIONS[word]
+    elif word != "-i":
+        raise NukeError(f"this Nuke does not know the option {word}")
 
 
 def frames(text: str) -> range:
@@ -127,17 +130,22 @@ def _render(nuke: FakeNuke, found: Arguments) -> int:
         failed = False
         for node in writes:
             for several in _ranges(nuke, node, found.ranges):
-                try:
-                    render.execute(nuke, node, several, nuke.views(), continue_on_error=found.carry_on)
-                except RuntimeError as error:
-                    if not found.carry_on:
-                        raise
-                    sys.stderr.write(f"ERROR: {error}\n")
-                    failed = True
+                failed = not _rendered(nuke, node, several, found.carry_on) or failed
     except RuntimeError as error:
         sys.stderr.write(f"ERROR: {error}\n")
         return 1
     return int(failed)
+
+
+def _rendered(nuke: FakeNuke, node: Node, several: range, carry_on: bool) -> bool:
+    try:
+        render.execute(nuke, node, several, nuke.views(), continue_on_error=carry_on)
+    except RuntimeError as error:
+        if not carry_on:
+            raise
+        sys.stderr.write(f"ERROR: {error}\n")
+        return False
+    return True
 
 
 def _writes(nuke: FakeNuke, names: Sequence[str]) -> list[Node]:

@@ -24,7 +24,7 @@ ARGUMENTS = {
     "sqrt": (1, 1), "exp": (1, 1), "log": (1, 1),
 }  # fmt: skip
 Tree = Tuple[Any, ...]  # noqa: UP006
-Names = Callable[[str, Optional[float]], Any]  # noqa: UP045
+Names = Callable[[str, Optional[float]], Any]
 Operators = Dict[str, Callable[..., Any]]  # noqa: UP006
 
 

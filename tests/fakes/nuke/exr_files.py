@@ -164,10 +164,10 @@ def _kept(mode: str, metadata: dict[str, Any]) -> dict[str, Any]:
     if mode in {"no metadata", "default metadata"}:
         return {}
     kept: dict[str, Any] = {}
-    for key, value in metadata.items():
-        if key.startswith("exr/"):
-            key = key[len("exr/") :]
-        elif mode == "default metadata and exr/*" or (mode.endswith("except input/*") and key.startswith("input/")):
+    for full, value in metadata.items():
+        key = full[len("exr/") :] if full.startswith("exr/") else full
+        dropped = mode == "default metadata and exr/*" or (mode.endswith("except input/*") and key.startswith("input/"))
+        if key == full and dropped:
             continue
         if key not in LAYOUT and isinstance(value, (str, int, float)):
             kept[key] = value

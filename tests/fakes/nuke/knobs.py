@@ -14,7 +14,7 @@ from tests.fakes.nuke import scope
 from tests.fakes.nuke.curves import NUMBER, Curve, number_text, parse_curve
 from tests.fakes.nuke.errors import NukeError
 from tests.fakes.nuke.expressions import SCALARS, evaluate, parse
-from tests.fakes.nuke.tcl import escape, list_items, quote, unescape
+from tests.fakes.nuke.tcl import escape, list_parts, quote, unescape
 
 if TYPE_CHECKING:
     from tests.fakes.nuke.nodes import Node
@@ -38,7 +38,7 @@ class Expression:
     text: str
 
 
-Component = Union[float, Curve, Expression]  # noqa: UP007
+Component = Union[float, Curve, Expression]
 
 
 @dataclass(frozen=True)
@@ -253,14 +253,17 @@ class Knob:
                 return [float(self._spec.items.index(word))]
             if not word.startswith("{"):
                 raise NukeError(f"{self._spec.name} has no item {word!r}; it has {', '.join(self._spec.items)}")
-        words = list_items(word) or ["0"]
+        words = list_parts(word) or [("0", False)]
         most = NUMBERS.get(self._spec.kind, 1)
         if len(words) > most:
             raise NukeError(f"{self._spec.name}: {len(words)} values in {word!r}, where {most} fit")
-        return [self._component(item) for item in words]
+        return [self._component(item, braced) for item, braced in words]
 
-    def _component(self, text: str) -> Component:
+    def _component(self, text: str, braced: bool) -> Component:
         text = text[1:-1] if text.startswith("{") and text.endswith("}") else text
+        if braced and not re.match(r"curve\b", text):
+            parse(text)
+            return Expression(text)
         if text in {"true", "false"} and self._spec.kind == "bool":
             return float(text == "true")
         if NUMBER.fullmatch(text):

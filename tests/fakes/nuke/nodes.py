@@ -140,6 +140,9 @@ class Node:
     def height(self) -> int:
         return self.format().height()
 
+    def writeKnobs(self, flags: int = 0) -> str:
+        return self._nuke._write_knobs(self, flags)
+
     # What changes a node.
 
     def setInput(self, index: int, node: Node | None) -> bool:

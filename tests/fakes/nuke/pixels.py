@@ -28,7 +28,7 @@ SHORT = {"rgb": RGBA[:3], "rgba": RGBA, "alpha": RGBA[3:], "red": RGBA[:1], "gre
 
 @dataclass(frozen=True)
 class Picture:
-    """Planes by channel name, all of the data window's size; `box` is its (x, y, width, height), y down from the top."""
+    """Planes by channel name, of the data window's size; `box` is its (x, y, width, height), y down from the top."""
 
     planes: dict[str, Plane]
     box: tuple[int, int, int, int]

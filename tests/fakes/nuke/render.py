@@ -55,8 +55,8 @@ def may_execute(nuke: FakeNuke, node: Node) -> None:
         raise NukeError(f"{node._path()} is a {node._kind}: this Nuke executes Writes")
     if nuke.env["assist"]:
         raise RuntimeError(f"{node._path()}: Write is not available in Nuke Assist")
-    if nuke.env["nc"] and not nuke.GUI:
-        raise RuntimeError(f"{node._path()}: the non-commercial edition does not render from a terminal")
+    if nuke.env["nc"]:
+        raise RuntimeError(f"{node._path()}: this format cannot be written in the non-commercial edition")
     if node["disable"].value():
         raise RuntimeError(f"{node._path()} is disabled")
     if node.input(0) is None:

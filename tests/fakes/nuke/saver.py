@@ -1,6 +1,7 @@
 """Writes nodes as script text: what Nuke saves, copies, and puts into its undo.
 
-It owns which values are kept: changed ones without DO_NOT_WRITE; of a gizmo its own knobs only. It must not know pixels.
+It owns which values are kept: changed ones without DO_NOT_WRITE; of a gizmo its own knobs only. It must not know
+pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +12,16 @@ from tests.fakes.nuke.knobs import Knob
 from tests.fakes.nuke.nodes import Gizmo, Group, Node
 from tests.fakes.nuke.tables import NOT_SAVED
 from tests.fakes.nuke.tcl import quote
+
+TO_SCRIPT, WRITE_NON_DEFAULT_ONLY = 1, 4
+
+
+def write_knobs(node: Node, flags: int) -> str:
+    """What Node.writeKnobs gives: a line a knob, with its value where TO_SCRIPT is on, name and place among them."""
+    knobs = [knob for knob in node.knobs().values() if "DO_NOT_WRITE" not in knob._spec.flags]
+    if flags & WRITE_NON_DEFAULT_ONLY:
+        knobs = [knob for knob in knobs if knob._script() != knob._saved_default]
+    return "\n".join(f"{knob.name()} {knob._word()}" if flags & TO_SCRIPT else knob.name() for knob in knobs)
 
 
 def saved_knobs(node: Node) -> list[Knob]:

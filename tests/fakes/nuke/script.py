@@ -54,8 +54,8 @@ class StackCommand:
     argument: str
 
 
-Line = Union[tuple[str, str], UserKnob]  # noqa: UP007
-Command = Union[NodeText, StackCommand]  # noqa: UP007
+Line = Union[tuple[str, str], UserKnob]
+Command = Union[NodeText, StackCommand]
 
 
 def parse(text: str) -> list[Command]:
@@ -96,7 +96,7 @@ def _stack_command(words: list[str]) -> StackCommand:
         return StackCommand("set", words[1])
     if words[0] == "push" and len(words) == 2 and (words[1] == "0" or words[1].startswith("$")):
         return StackCommand("push", words[1])
-    if words[0] == "add_layer" and len(words) == 2 or words[0] == "version":
+    if (words[0] == "add_layer" and len(words) == 2) or words[0] == "version":
         return StackCommand(words[0], " ".join(words[1:]))
     raise NukeError(f"this Nuke does not know the command {' '.join(words)!r}")
 
@@ -139,19 +139,24 @@ def input_count(node: NodeText) -> int:
     return sum(map(int, parts))
 
 
+def _stack_change(command: StackCommand, named: set[str], depth: int) -> int:
+    if command.word == "set":
+        if depth == 0 and command.argument != "cut_paste_input":
+            raise NukeError(f"set {command.argument}: the stack is empty")
+        named.add(command.argument)
+    elif command.word == "push":
+        if command.argument != "0" and command.argument[1:] not in named:
+            raise NukeError(f"push {command.argument}: no such name")
+        return 1
+    return 0
+
+
 def check_stack(tree: list[Command], depth: int = 0) -> None:
     """Raise NukeError where a node takes more off the stack than stands there, or a name is pushed that is not set."""
     named: set[str] = set()
     for command in tree:
         if isinstance(command, StackCommand):
-            if command.word == "set":
-                if depth == 0 and command.argument != "cut_paste_input":
-                    raise NukeError(f"set {command.argument}: the stack is empty")
-                named.add(command.argument)
-            elif command.word == "push":
-                if command.argument != "0" and command.argument[1:] not in named:
-                    raise NukeError(f"push {command.argument}: no such name")
-                depth += 1
+            depth += _stack_change(command, named, depth)
             continue
         if command.kind == "Gizmo" and len(tree) > 1:
             raise NukeError("a Gizmo stands alone in its file")

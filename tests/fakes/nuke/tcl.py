@@ -46,12 +46,18 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def list_items(text: str) -> list[str]:
     """The items of a Tcl list: `$` and `[` stand for themselves there."""
-    items: list[str] = []
+    return [item for item, _ in list_parts(text)]
+
+
+def list_parts(text: str) -> list[tuple[str, bool]]:
+    """The items of a Tcl list, each with whether it stood in braces."""
+    items: list[tuple[str, bool]] = []
     at = 0
     while at < len(text):
         if text[at].isspace():
             at += 1
             continue
+        braced = text[at] == "{"
         if text[at] in '{"':
             item, at = _braced(text, at) if text[at] == "{" else _quoted(text, at, evaluated=False)
             if at < len(text) and not text[at].isspace():
@@ -60,7 +66,7 @@ def list_items(text: str) -> list[str]:
             match = re.compile(r"(?:\\.|\S)+", re.DOTALL).match(text, at)
             assert match is not None
             item, at = unescape(match[0]), match.end()
-        items.append(item)
+        items.append((item, braced))
     return items
 
 
