@@ -1,6 +1,7 @@
 """The same inputs must give the same pixels as long as a system's revision stands.
 
-Each embedded pack of an operation has a stored result of the example bracket, reduced to 54 x 36 means in log2. When
+Each embedded pack of an operation has a stored result of the example bracket, of its middle exposure or of a prompt,
+reduced to 54 x 36 means in log2. When
 the pixels change on purpose, raise `revision` in `packs/systems/NAME.toml`, run `UPDATE_GOLDEN=1 pytest tests/golden`
 and look at what changed.
 """
@@ -17,6 +18,7 @@ import pytest
 
 from hdrgen_server.cli.direct import load_operator, run_operator
 from hdrgen_server.image.reading import read_frame
+from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.packs.registry import load_registry
 from hdrgen_server.settings import load_settings
 
@@ -27,15 +29,28 @@ ROWS, COLUMNS = 36, 54
 TOLERANCE_STOPS = 2e-3
 
 
+INPUTS = {
+    "hdrfuse": (tuple(EVS), {"reference": 1}),
+    "sdr2hdr": (("2_middle",), {}),
+    "txt2hdr": ((), {"prompt": "a room with a window", "width": 432, "height": 288}),
+}
+
+
+def operation_of(pack: Pack) -> str:
+    return next((name for name in INPUTS if name in pack.descriptor.operations), "")
+
+
 def packs() -> list[str]:
     found = load_registry(load_settings()).packs.values()
-    return sorted(p.name for p in found if "hdrfuse" in p.descriptor.operations and "embedded" in p.path.parts)
+    return sorted(p.name for p in found if operation_of(p) and "embedded" in p.path.parts)
 
 
 def result_of(name: str) -> np.ndarray:
-    frames = [replace(read_frame(BRACKET / f"{stem}.jpg"), ev=ev) for stem, ev in EVS.items()]
-    operator = load_operator(load_registry(load_settings()).get(name), "cpu")
-    scene_linear_hwc = run_operator(operator, "hdrfuse", frames, {"reference": 1})[0].rgb
+    pack = load_registry(load_settings()).get(name)
+    stems, parameters = INPUTS[operation_of(pack)]
+    frames = [replace(read_frame(BRACKET / f"{stem}.jpg"), ev=EVS[stem]) for stem in stems]
+    operator = load_operator(pack, "cpu")
+    scene_linear_hwc = run_operator(operator, operation_of(pack), frames, parameters)[0].rgb
     height, width = (n // k * k for n, k in zip(scene_linear_hwc.shape, (ROWS, COLUMNS), strict=False))
     cells = scene_linear_hwc[:height, :width].reshape(ROWS, height // ROWS, COLUMNS, width // COLUMNS, 3)
     return np.log2(np.maximum(cells.mean(axis=(1, 3)), 2.0**-14)).astype(np.float32)
