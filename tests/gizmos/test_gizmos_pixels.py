@@ -67,6 +67,7 @@ def _bake(path: Path, rgb: Array, clipped: Array | float = 1.0, alpha: Array | f
         "displayWindow": (np.zeros(2, np.int32), corner),
         KEY: f"key of {path.stem}",
         "owner": "result",
+        "comments": "its record is in exr/hdrgen/key",
     }
     channels = {name: np.ascontiguousarray(plane) for name, plane in {**planes, **layer}.items()}
     OpenEXR.File(header, channels).write(str(path))
@@ -129,6 +130,27 @@ def test_the_stream_of_the_plate_survives(name: str, start: Start, tmp_path: Pat
     for at, part in enumerate(LAYER):
         wanted = 1.0 if part == "clipped" else at / 10
         _same(made.plane(f"hdrgen.{part}"), np.full((HEIGHT, WIDTH), wanted, np.float32))
+
+
+@pytest.mark.parametrize("name", PLATED)
+@pytest.mark.parametrize("box", [(3, 2, 9, 7), (-4, -3, WIDTH + 9, HEIGHT + 6)])
+def test_the_bounding_box_of_the_plate_survives(
+    name: str, box: tuple[int, int, int, int], start: Start, tmp_path: Path
+) -> None:
+    plate, result = _plate_picture().within(box), _noise(2)
+    nuke = start()
+    node = _gizmo(nuke, name, plate, _bake(tmp_path / "out.0001.exr", result))
+    for mix in (1, 0.5):
+        _set(node, mix=mix, preserve_plate=mix < 1, gain=2)
+        made = nuke.pixels(node, 1)
+        assert made.box == box
+        assert made.format == plate.format
+        _same(made.plane("depth.Z"), plate.plane("depth.Z"))
+    x, y, width, height = box
+    if x > 0:
+        inside = result[y : y + height, x : x + width]
+        _set(node, mix=1, preserve_plate=False, gain=1)
+        _same(_rgb(nuke.pixels(node, 1)), inside)
 
 
 @pytest.mark.parametrize("name", PLATED)
