@@ -1,6 +1,6 @@
 """The farm job: what openjd-model makes of it, and what openjd-cli runs of it on this machine.
 
-The Nuke here is a stub that writes its arguments down: these tests are about the job, not the bake.
+The Nuke here is a stub that writes its arguments down; test_openjd_bakes.py bakes and renders.
 """
 
 from __future__ import annotations
@@ -95,7 +95,6 @@ def test_a_bundle_is_a_job_that_bakes_before_it_renders(
 
 
 def test_openjd_runs_the_job_here(capsys: pytest.CaptureFixture[str], script: Path, tmp_path: Path) -> None:
-    # For the lead: with tests/fakes/bin/nuke in place of this stub, the same run bakes and renders for real.
     nuke, log = stub(tmp_path)
     arguments = ["--node", "HDRFuse1", "--range", "1001-1003", "--write", "Write1", "--frames", "1001-1002"]
     options = [
