@@ -113,7 +113,7 @@ def main(words: Sequence[str]) -> int:
 def _run(found: Arguments, words: Sequence[str]) -> int:
     nuke = TerminalNuke(gui=found.mode == "--gui", **({found.edition: True} if found.edition else {}))
     nuke.rawArgs = ["nuke", *words]
-    sys.modules["nuke"] = nuke
+    sys.modules.update(nuke.modules())
     path = os.environ.get("NUKE_PATH", "")
     nuke.start([Path(folder) for folder in path.split(os.pathsep) if folder and Path(folder).is_dir()])
     if found.mode == "-x":

@@ -165,7 +165,7 @@ def _kept(mode: str, metadata: dict[str, Any]) -> dict[str, Any]:
         return {}
     kept: dict[str, Any] = {}
     for full, value in metadata.items():
-        key = full[len("exr/") :] if full.startswith("exr/") else full
+        key = full.removeprefix("exr/")
         dropped = mode == "default metadata and exr/*" or (mode.endswith("except input/*") and key.startswith("input/"))
         if key == full and dropped:
             continue

@@ -16,10 +16,10 @@ from tests.fakes.nuke.nodes import Gizmo, Group, Node
 from tests.fakes.nuke.script import Command, NodeText, StackCommand, UserKnob, input_count, parse
 
 if TYPE_CHECKING:
-    from tests.fakes.nuke.api import FakeNuke
+    from tests.fakes.nuke.running import Running
 
 
-def load(nuke: FakeNuke, tree: Sequence[Command], group: Node, selected: Node | None = None) -> list[Node]:
+def load(nuke: Running, tree: Sequence[Command], group: Node, selected: Node | None = None) -> list[Node]:
     """Add what a script holds to a group; the new nodes in their order. `selected` is what a paste connects to."""
     stack: list[Node | None] = []
     named: dict[str, Node | None] = {}
@@ -40,7 +40,7 @@ def load(nuke: FakeNuke, tree: Sequence[Command], group: Node, selected: Node | 
 
 
 def _stack_command(
-    nuke: FakeNuke,
+    nuke: Running,
     command: StackCommand,
     stack: list[Node | None],
     named: dict[str, Node | None],
@@ -55,7 +55,7 @@ def _stack_command(
         nuke._layers.setdefault(layer, []).extend(c for c in channels if c not in nuke._layers.get(layer, []))
 
 
-def make(nuke: FakeNuke, kind: str, group: Node, text: NodeText | None = None) -> Node:
+def make(nuke: Running, kind: str, group: Node, text: NodeText | None = None) -> Node:
     """A node with its knobs set and the nodes inside it, not connected and not announced.
 
     Raises RuntimeError where the class is unknown and no gizmo of that name stands on the plugin path.
@@ -78,7 +78,7 @@ def make(nuke: FakeNuke, kind: str, group: Node, text: NodeText | None = None) -
     return node
 
 
-def _gizmo(nuke: FakeNuke, kind: str, group: Node) -> Gizmo:
+def _gizmo(nuke: Running, kind: str, group: Node) -> Gizmo:
     path = nuke._find_plugin(f"{kind}.gizmo")
     if path is None:
         raise RuntimeError(f"{kind}: Unknown command")
@@ -99,7 +99,7 @@ def _gizmo(nuke: FakeNuke, kind: str, group: Node) -> Gizmo:
     return node
 
 
-def _inside(nuke: FakeNuke, node: Node, text: NodeText) -> None:
+def _inside(nuke: Running, node: Node, text: NodeText) -> None:
     before, nuke._building = nuke._building, node
     try:
         load(nuke, text.children or [], node)
@@ -138,7 +138,7 @@ def connect(node: Node, inputs: Sequence[Node | None]) -> None:
     node._inputs = list(inputs)
 
 
-def announce(nuke: FakeNuke, node: Node) -> None:
+def announce(nuke: Running, node: Node) -> None:
     """Run a new node's onCreate, then its inputChange where something is connected."""
     nuke._run_hook(node, "onCreate", None)
     if not node._dead and node.inputs():

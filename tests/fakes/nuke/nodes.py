@@ -14,7 +14,7 @@ from tests.fakes.nuke.errors import NukeError
 from tests.fakes.nuke.knobs import Knob, Spec
 
 if TYPE_CHECKING:
-    from tests.fakes.nuke.api import FakeNuke
+    from tests.fakes.nuke.running import Running
     from tests.fakes.nuke.script import NodeText, UserKnob
 
 NAME = re.compile(r"[A-Za-z_]\w*")
@@ -58,7 +58,7 @@ class Box:
 class Node:
     """One node. A method of a deleted node raises ValueError, as do those of its knobs."""
 
-    def __init__(self, nuke: FakeNuke, kind: str, group: Node | None, like: str | None = None) -> None:
+    def __init__(self, nuke: Running, kind: str, group: Node | None, like: str | None = None) -> None:
         self._nuke, self._kind, self._group = nuke, kind, group
         self._dead = False
         self._inputs: list[Node | None] = []

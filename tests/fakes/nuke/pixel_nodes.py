@@ -90,7 +90,7 @@ def _pass(pull: Pull, node: Node, frame: float) -> Picture:
 
 def _plate(pull: Pull, node: Node, frame: float) -> Picture:
     source = node._nuke.plates[node._knobs["picture"]._state]
-    made = source(frame) if callable(source) else source
+    made: Any = source(frame) if callable(source) else source
     return made if isinstance(made, Picture) else from_array(made)
 
 
@@ -104,13 +104,14 @@ def _dissolve(pull: Pull, node: Node, frame: float) -> Picture:
     _default(node, "channels", "metainput")
     which = min(max(_number(node, "which", frame), 0.0), max(node.inputs() - 1, 0))
     first, share = int(which), np.float32(which - int(which))
+    rest = np.float32(1) - share
     if share == 0:
         return pull.input(node, first, frame)
     a, b = pull.input(node, first, frame), pull.input(node, first + 1, frame)
     box = union([a.box, b.box])
     a, b = a.within(box), b.within(box)
     names = dict.fromkeys([*a.planes, *b.planes])
-    return a.with_planes({name: a.plane(name) * (1 - share) + b.plane(name) * share for name in names})
+    return a.with_planes({name: np.asarray(a.plane(name) * rest + b.plane(name) * share, np.float32) for name in names})
 
 
 def _copy(pull: Pull, node: Node, frame: float) -> Picture:
@@ -222,7 +223,7 @@ def _premult(pull: Pull, node: Node, frame: float) -> Picture:
     return _alpha_scaled(pull, node, frame, divide=False)
 
 
-def _whole(node: Node, frame: float) -> float:
+def _whole(node: Node, frame: float) -> int:
     if not float(frame).is_integer():
         raise NukeError(f"{node._path()}: frame {frame} is between frames")
     return int(frame)

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 from tests.fakes.nuke.errors import NukeError
 
 if TYPE_CHECKING:
-    from tests.fakes.nuke.api import FakeNuke
     from tests.fakes.nuke.nodes import Node
+    from tests.fakes.nuke.running import Running
 
 EVENTS = ("beforeRender", "beforeFrameRender", "afterFrameRender", "afterRender")
 
 
-def execute(nuke: FakeNuke, node: Node, frames: range, views: list[str], *, continue_on_error: bool = False) -> None:
+def execute(nuke: Running, node: Node, frames: range, views: list[str], *, continue_on_error: bool = False) -> None:
     """Write frames. Raises RuntimeError as Nuke does; NukeError for what it does not know."""
     nuke._main.check("nuke.execute")
     if nuke._executing is not None:
         raise RuntimeError("I'm already executing something else")
     may_execute(nuke, node)
-    if unknown := [view for view in views if view not in nuke.views()]:
+    if unknown := [view for view in views if view not in nuke._views()]:
         raise RuntimeError(f"{node._path()}: no view {unknown[0]!r}")
     nuke._executing = (frames[0], views[0])
     start = time.perf_counter()
@@ -49,7 +49,7 @@ def execute(nuke: FakeNuke, node: Node, frames: range, views: list[str], *, cont
         raise failed
 
 
-def may_execute(nuke: FakeNuke, node: Node) -> None:
+def may_execute(nuke: Running, node: Node) -> None:
     """Raise RuntimeError where this node cannot execute here."""
     if node._kind != "Write":
         raise NukeError(f"{node._path()} is a {node._kind}: this Nuke executes Writes")
@@ -63,7 +63,7 @@ def may_execute(nuke: FakeNuke, node: Node) -> None:
         raise RuntimeError(f"{node._path()}: no input")
 
 
-def around(nuke: FakeNuke, node: Node, event: str) -> None:
+def around(nuke: Running, node: Node, event: str) -> None:
     """Run the callbacks of an event: the registered ones, then the Write's own knob."""
     with nuke._as_this(node, None):
         for call, args, kwargs, node_class in list(nuke._callbacks[event]):
@@ -74,7 +74,7 @@ def around(nuke: FakeNuke, node: Node, event: str) -> None:
             nuke._run(script, f"{node._path()}.{event}")
 
 
-def _one(nuke: FakeNuke, node: Node, frame: int, view: str) -> None:
+def _one(nuke: Running, node: Node, frame: int, view: str) -> None:
     around(nuke, node, "beforeFrameRender")
     if nuke.cancel_when(node, frame):
         raise RuntimeError("Cancelled")
