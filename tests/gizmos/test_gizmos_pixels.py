@@ -47,7 +47,7 @@ def _noise(seed: int, channels: int = 3, top: float = 4.0) -> Array:
 
 def _plate_picture(seed: int = 1) -> Picture:
     """A plate with alpha, depth, metadata and a data window inside its format."""
-    picture = from_array(_noise(seed, 4, 1.0), {"exr/owner": "plate", "input/filename": "plate.exr"})
+    picture = from_array(_noise(seed, 4, 1.0), {"exr/owner": "plate", f"exr/{KEY}": "of an earlier gizmo"})
     depth = _noise(seed + 50, 1)[..., 0]
     return replace(picture.with_planes({"depth.Z": depth}), box=(0, 0, WIDTH, HEIGHT), format=(WIDTH + 8, HEIGHT + 4))
 
