@@ -5,14 +5,16 @@ It owns the words of progress. It must not know how a bake works.
 
 from __future__ import annotations
 
+import os
 import time
-from typing import Callable, Optional
+from typing import Callable, Mapping, Optional
 
 import nuke
 
 from nuke_hdrgen.host.orders import Piece
 from nuke_hdrgen.wire.messages import Progress
 
+OPENJD_VARIABLE = "OPENJD_SESSION_WORKING_DIR"  # set for every action: Open Job Description, "How Jobs Are Run"
 WORDS = {
     "queued": "waiting for the sidecar",
     "loading": "loading the model",
@@ -61,11 +63,20 @@ class WindowReport:
 
 
 class LineReport:
-    """Plain lines: one a second at most for steps, and one for every frame."""
+    """Plain lines: one a second at most for steps, and one for every frame.
 
-    def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
+    In a session of Open Job Description also the lines by which its managers know a task's progress and status.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        clock: Callable[[], float] = time.monotonic,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
         self._write, self._clock = write, clock
         self._pieces, self._said = 1, float("-inf")
+        self._in_openjd = OPENJD_VARIABLE in environment
 
     def begin(self, pieces: int, pack: str, device: str) -> None:
         """Say what will be done."""
@@ -78,10 +89,14 @@ class LineReport:
         if now - self._said >= 1.0:
             self._said = now
             self._write(f"HDRGEN frame {piece.task.frame} {_words(progress)}")
+            if self._in_openjd:
+                self._write(f"openjd_status: frame {piece.task.frame} {_words(progress)}")
 
     def ready(self, piece: Piece, pattern: str, done: int, sent: bool) -> None:
         """Say that a frame is there."""
         self._write(f"HDRGEN frame {piece.task.frame} {'baked' if sent else 'was there'} ({done}/{self._pieces})")
+        if self._in_openjd:
+            self._write(f"openjd_progress: {100 * done / self._pieces:.1f}")
 
     def cancelled(self) -> bool:
         """Nobody can cancel here but by a signal."""

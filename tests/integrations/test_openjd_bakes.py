@@ -86,6 +86,7 @@ def test_a_farm_bakes_what_is_missing_and_renders_it(capsys: pytest.CaptureFixtu
         [*map(str, command), json.dumps(told["parameters"])], capture_output=True, text=True, check=False, timeout=200
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "openjd_progress: 100.0" in ran.stdout
     (bake,) = answer(capsys, "cache", "list", shot / "hdrgen_cache", "--scripts", shot)["bakes"]  # type: ignore[misc]
     assert (bake["frames"], bake["operation"], bake["pack"]) == ("1-2", "hdrfuse", "merge")
     assert bake["scripts"] == [str(shot / "comp.nk")]
