@@ -6,6 +6,7 @@ pixels upstream have changed since a bake is not checked: it would take renderin
 
 from __future__ import annotations
 
+import os
 from typing import Iterator, List, Sequence
 
 import nuke
@@ -16,6 +17,7 @@ from nuke_hdrgen.bake.paths import frame_path
 from nuke_hdrgen.host import nodes, results
 from nuke_hdrgen.wire.errors import HDRGenError
 
+LAG_VARIABLE = "HDRGEN_LAG_S"
 LAG_S = 60.0  # network file systems show a file of another host late
 
 
@@ -42,7 +44,7 @@ def check_frame(write: nuke.Node, frame: int, view: str) -> None:
         still = nodes.flag(node, "still")
         number = nodes.whole(node, "still_frame") if still else frame
         pattern = nodes.text(node, "result_path")
-        if not results.wait_for(frame_path(pattern, number, view), LAG_S if not nuke.GUI else 0.0):
+        if not results.wait_for(frame_path(pattern, number, view), _lag_s()):
             missing = str(number) if still else format_frames(_missing(pattern, view, frame))
             raise RuntimeError(f"{node.fullName()} has no bake of frames {missing}. {command(node, missing)}")
 
@@ -81,6 +83,14 @@ def _missing(pattern: str, view: str, frame: int) -> List[int]:
     first, last = (int(float(root[name].value())) for name in ("first_frame", "last_frame"))
     there = set(results.baked_frames(pattern, (view,)))
     return sorted({frame, *range(first, last + 1)} - there | {frame})
+
+
+def _lag_s() -> float:
+    """How long a file may be late: `$HDRGEN_LAG_S`, else a minute; an artist at a GUI does not wait."""
+    try:
+        return 0.0 if nuke.GUI else float(os.environ.get(LAG_VARIABLE, "") or LAG_S)
+    except ValueError as error:
+        raise RuntimeError(f"${LAG_VARIABLE}={os.environ[LAG_VARIABLE]} is no number of seconds") from error
 
 
 def _range() -> str:

@@ -99,7 +99,7 @@ def frames_of(node: nuke.Node, given: str = "") -> Tuple[int, ...]:
 def fill(node: nuke.Node, gizmo: Gizmo) -> None:
     """Give a node what it must have before results can have a place: id, seed, colourspace and cache root.
 
-    Only empty knobs are filled. The cache root stays empty in a script that was never saved.
+    A still that never had an id holds the current frame. Only empty knobs are filled. The cache root stays empty in a script that was never saved.
     """
     with without_undo():
         _fill(node, gizmo)
@@ -113,6 +113,7 @@ def new_id() -> str:
 def _fill(node: nuke.Node, gizmo: Gizmo) -> None:
     if not text(node, "bake_id"):
         put(node, "bake_id", new_id())
+        put(node, "still_frame", int(nuke.frame()))
     if whole(node, "seed") < 0:
         put(node, "seed", random.SystemRandom().randrange(SEED_LIMIT))
     if not text(node, "colourspace") and not text(node, "chromaticities"):
@@ -208,6 +209,8 @@ def _telling(script: str) -> Iterator[str]:
 def sharing(node: nuke.Node) -> List[str]:
     """The full names of other nodes of ours in the script with this node's bake id."""
     bake_id, own = text(node, "bake_id"), node.fullName()
+    if not bake_id:
+        return []
     return [other.fullName() for other in our_nodes() if text(other, "bake_id") == bake_id and other.fullName() != own]
 
 
