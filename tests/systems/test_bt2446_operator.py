@@ -108,7 +108,7 @@ def test_layers_windows_numbers_and_metadata_pass():
     assert (result.data_window, result.display_window) == (frame.data_window, frame.display_window)
 
 
-@pytest.mark.parametrize("threshold", [250, 128])
+@pytest.mark.parametrize("threshold", [255, 250, 128, 1])
 def test_aovs_say_what_is_clipped_and_what_is_a_guess(threshold):
     frame = Frame(codes(30, 40), ("R", "G", "B"), SRGB)
     frame.pixels[:5, :5] = 1 / 255
