@@ -10,7 +10,7 @@ from typing import Container, Dict, Mapping, Optional, Tuple
 
 EXPOSURES_MAXIMUM = 7
 MIDDLE = "middle"
-COMMON_BAKED = ("pack", "quality", "seed", "set", "colourspace", "chromaticities", "take")
+COMMON_BAKED = ("pack", "quality", "seed", "parameters", "colourspace", "chromaticities", "take")
 ENCODINGS: Mapping[str, str] = {"sRGB": "srgb", "Rec.1886": "rec1886", "gamma 2.2": "gamma22"}
 
 
@@ -51,8 +51,11 @@ GIZMOS: Tuple[Gizmo, ...] = (
     ),
     Gizmo(
         "Txt2HDR", "txt2hdr", "prompt", 1, False,
-        ("prompt", "negative_prompt", "width", "height", "projection", "variation", "strength"),
-        {name: name for name in ("prompt", "negative_prompt", "width", "height", "projection")},
+        ("prompt", "negative_prompt", "size_width", "size_height", "projection", "variation", "strength"),
+        {
+            "prompt": "prompt", "negative_prompt": "negative_prompt", "projection": "projection",
+            "size_width": "width", "size_height": "height",
+        },
     ),
 )  # fmt: skip
 OPERATIONS: Dict[str, Gizmo] = {gizmo.operation: gizmo for gizmo in GIZMOS}

@@ -57,7 +57,7 @@ def task_at(gizmo: Gizmo, values: Values, connected: Sequence[int], frame: int, 
             raise BadParameter(f"{name} has an empty prompt; describe the picture in a sentence")
         if sources:
             parameters["strength"] = values["strength"]
-    parameters.update(extra_parameters(str(values["set"])))
+    parameters.update(extra_parameters(str(values["parameters"])))
     return Task(frame, view, sources, parameters, seed_at(gizmo, values, frame))
 
 
@@ -112,7 +112,7 @@ def extra_parameters(text: str) -> Dict[str, Value]:
     for part in text.split():
         name, equals, value = part.partition("=")
         if not name or not equals:
-            raise BadParameter(f"{part[:60]!r} in `set` is not NAME=VALUE; see `hdrgen packs show PACK`")
+            raise BadParameter(f"{part[:60]!r} in `parameters` is not NAME=VALUE; see `hdrgen packs show PACK`")
         found[name] = _typed(value)
     return found
 

@@ -125,7 +125,7 @@ def outcome_line(summary: Summary) -> str:
 
 def _megapixels(order: Order) -> float:
     if not order.gizmo.has_plate:
-        return nodes.whole(order.node, "width") * nodes.whole(order.node, "height") / 1e6
+        return nodes.whole(order.node, "size_width") * nodes.whole(order.node, "size_height") / 1e6
     source = order.node.input(order.pieces[0].task.sources[0].number - 1)
     assert source is not None
     return source.format().width() * source.format().height() / 1e6

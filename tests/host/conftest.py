@@ -125,7 +125,13 @@ def sdr2hdr(nuke: FakeNuke) -> Node:
 def txt2hdr(nuke: FakeNuke, *, still: bool = True) -> Node:
     """A Txt2HDR that draws the test chart."""
     node = nuke.createNode("Txt2HDR", inpanel=False)
-    for name, value in (("prompt", "a grey ramp"), ("pack", "chart"), ("width", 96), ("height", 64), ("still", still)):
+    for name, value in (
+        ("prompt", "a grey ramp"),
+        ("pack", "chart"),
+        ("size_width", 96),
+        ("size_height", 64),
+        ("still", still),
+    ):
         node[name].setValue(value)
     return node
 
