@@ -24,7 +24,10 @@ def register() -> None:
 
 
 def on_create() -> None:
-    """A node of ours was made, loaded or pasted: with a GUI it gets what it lacks and shows what is baked."""
+    """A node of ours was made, loaded, pasted or undeleted: with a GUI it gets what it lacks and shows what is baked.
+
+    A path that was saved with it is not doubted: at this moment the node's inputs may not be connected yet.
+    """
     if nuke.GUI:
         _bring_up_to_date(nuke.thisNode())
 
@@ -68,7 +71,7 @@ def _bring_up_to_date(node: nuke.Node) -> None:
     gizmo = gizmo_of(node.knobs())
     if gizmo is not None:
         nodes.fill(node, gizmo)
-        pointing.refresh(node)
+        pointing.look(node, nodes.text(node, "result_path") or pointing.point(node))
         _enable(node)
 
 

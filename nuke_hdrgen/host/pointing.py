@@ -41,7 +41,12 @@ def show(node: nuke.Node, pattern: str, frames: Sequence[int]) -> None:
 
 def refresh(node: nuke.Node) -> None:
     """Point a node and show what is there; with a GUI the folder is listed in a thread of its own."""
-    pattern, views = point(node), tuple(nuke.views())
+    look(node, point(node))
+
+
+def look(node: nuke.Node, pattern: str) -> None:
+    """Show what is there of the sequence that a node points at; with a GUI from a thread of its own."""
+    views = tuple(nuke.views())
     if not pattern:
         show(node, pattern, ())
     elif nuke.GUI:

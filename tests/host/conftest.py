@@ -70,7 +70,7 @@ def start_nuke(surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 class _Panels:
     """nukescripts.panels as far as a panel is registered."""
 
-    def registerWidgetAsPanel(self, widget: str, name: str, panel_id: str) -> None:  # noqa: N802
+    def registerWidgetAsPanel(self, widget: str, name: str, panel_id: str) -> None:
         self.registered = (widget, name, panel_id)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.fakes.nuke.api import FakeNuke
-from tests.host.conftest import FIRST, MAKERS, exposed, files, hdrfuse, press, results, rgba_of, save, sdr2hdr
+from tests.host.conftest import FIRST, MAKERS, exposed, files, hdrfuse, press, results, rgba_of, save
 
 
 @pytest.mark.parametrize("name", list(MAKERS))
