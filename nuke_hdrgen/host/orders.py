@@ -115,7 +115,10 @@ def _variations(node: nuke.Node, gizmo: Gizmo) -> Tuple[Tuple[Dict[str, int], Di
 def _check_format(node: nuke.Node, number: int) -> None:
     source = node.input(number - 1)
     assert source is not None
-    size = source.format()
+    try:
+        size = source.format()
+    except RuntimeError:  # what is wrong upstream is told when it is rendered
+        return
     if size.width() < 1 or size.height() < 1:
         raise BadInput(
             f"input {number} of {node.fullName()} is {size.width()}x{size.height()} pixels; give it a format"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -172,4 +171,4 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def results(folder: Path) -> list[str]:
     """The names of the results below a cache root."""
-    return [os.path.basename(name) for name in files(folder)]
+    return [Path(name).name for name in files(folder)]

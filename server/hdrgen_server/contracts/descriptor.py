@@ -129,6 +129,7 @@ def _checked(parameter: Parameter, value: object) -> Value:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low, high = parameter.minimum, parameter.maximum
         if not abs(value) < float("inf") or (low is not None and value < low) or (high is not None and value > high):
-            raise BadParameter(f"{parameter.name} must be between {low} and {high}, got {value!r}")
+            bounds = " and ".join("any" if bound is None else f"{bound:g}" for bound in (low, high))
+            raise BadParameter(f"{parameter.name} must be between {bounds}, got {value!r}")
     assert isinstance(value, (int, float, bool, str))
     return value
