@@ -45,7 +45,7 @@ def working_space() -> Optional[Colourspace]:
         return None
     try:
         return _of_config(ocio, _config(ocio, root))
-    except ocio.Exception:
+    except (ocio.Exception, ocio.ExceptionMissingFile):
         return None
 
 

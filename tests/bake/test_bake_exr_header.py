@@ -8,7 +8,7 @@ import numpy as np
 import OpenEXR
 import pytest
 
-from nuke_hdrgen.bake.exr_header import exr_shape
+from nuke_hdrgen.bake.exr_header import exr_shape, exr_text
 from nuke_hdrgen.wire.errors import BadInput
 
 
@@ -40,3 +40,15 @@ def test_deep_and_multi_part_files_are_refused(exr: bytes, flag: int) -> None:
     flags = int.from_bytes(exr[4:8], "little") | flag
     with pytest.raises(BadInput, match="multi-part or deep"):
         exr_shape(exr[:4] + flags.to_bytes(4, "little") + exr[8:], "a.exr")
+
+
+def test_a_text_attribute_of_a_whole_header(tmp_path: Path) -> None:
+    path = tmp_path / "b.exr"
+    header = {"type": OpenEXR.scanlineimage, "hdrgen/key": "ab\u00fc", "owner": "x" * 500}
+    OpenEXR.File(header, {"R": np.ones((2, 2), np.float32)}).write(str(path))
+    data = path.read_bytes()
+    assert exr_text(data, "hdrgen/key") == "ab\u00fc"
+    assert exr_text(data, "hdrgen/seed") is None
+    for length in range(0, 600, 7):
+        with pytest.raises(ValueError, match=r"."):
+            exr_text(data[:length], "hdrgen/key")
