@@ -44,6 +44,12 @@ set N1 [stack 0]
   disable true
  }}
 push $N1
+ Input {{
+  inputs 0
+  name Input2
+  number 1
+ }}
+push $N1
  Multiply {{
   channels rgb
   value {{{{parent.gain}}}}

@@ -105,6 +105,20 @@ def test_hooks_run_in_order_at_create_load_and_change(
     assert log == [("create", "Small1"), ("changed", "Small1", "inputChange")]
 
 
+def test_closed_panels_hear_no_change(nuke: FakeNuke, log: list[tuple[str, ...]]) -> None:
+    nuke.panels_open = False
+    node = nuke.createNode("Small")
+    node["gain"].setValue(2.0)
+    assert log == [("create", "Small1")]
+
+
+def test_a_studios_defaults_reach_what_a_gizmo_leaves_open(nuke: FakeNuke) -> None:
+    nuke.knob_defaults = {"Write": {"render_order": "7", "compression": "DWAB", "datatype": "16 bit half"}}
+    write = nuke.createNode("Small").node("Out")
+    assert (write["render_order"].value(), write["compression"].value()) == (7, "none")
+    assert write["datatype"].value() == "32 bit float"
+
+
 def test_a_gui_shows_the_panel_of_a_new_node(gui: FakeNuke, log: list[tuple[str, ...]]) -> None:
     gui.createNode("Small")
     gui.createNode("Small", inpanel=False)
@@ -290,6 +304,19 @@ def test_exr_knobs_of_a_write_come_with_the_file_type(nuke: FakeNuke) -> None:
         write["compression"]
     write["file_type"].setValue("exr")
     assert write["datatype"].value() == "16 bit half"
+
+
+def test_a_gizmo_numbers_its_inputs_from_nought(nuke: FakeNuke, folder: Path) -> None:
+    text = (folder / "Small.gizmo").read_text()
+    for name, was, wrong in (("More", "inputs 2", "inputs 3"), ("Twice", "  number 1\n", "")):
+        (folder / f"{name}.gizmo").write_text(text.replace(was, wrong, 1))
+        with pytest.raises(NukeError, match="its Inputs are numbered"):
+            nuke.createNode(name)
+
+
+def test_colours_of_nodes_are_written_in_hexadecimal(nuke: FakeNuke) -> None:
+    nuke.load_text("Constant {\n inputs 0\n tile_color 0xff0000ff\n}")
+    assert nuke.toNode("Constant1")["tile_color"].value() == 0xFF0000FF
 
 
 def test_write_knobs_tell_changed_values(nuke: FakeNuke) -> None:

@@ -305,9 +305,13 @@ def test_missing_broken_and_empty_files(nuke: FakeNuke, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"Read1: .*a\.exr: No such file"):
         out(nuke, node)
     (tmp_path / "a.exr").touch()
+    with pytest.raises(RuntimeError, match="No such file"):
+        out(nuke, node)
+    node["reload"].execute()
     with pytest.raises(RuntimeError, match="empty file"):
         out(nuke, node)
     (tmp_path / "a.exr").write_bytes(b"no exr at all")
+    node["reload"].execute()
     with pytest.raises(RuntimeError):
         out(nuke, node)
     node["on_error"].setValue("black")
@@ -315,6 +319,19 @@ def test_missing_broken_and_empty_files(nuke: FakeNuke, tmp_path: Path) -> None:
     node["on_error"].setValue("checkerboard")
     with pytest.raises(NukeError, match="checkerboard"):
         out(nuke, node)
+
+
+def test_a_missing_file_stays_missing_for_that_read_until_it_reloads(nuke: FakeNuke, a: Node, tmp_path: Path) -> None:
+    node, other = read(nuke, f"{tmp_path}/a.%04d.exr"), read(nuke, f"{tmp_path}/a.%04d.exr")
+    with pytest.raises(RuntimeError):
+        out(nuke, node, 1)
+    nuke.execute(write(nuke, a, f"{tmp_path}/a.%04d.exr"), 1, 2)
+    assert out(nuke, other, 1).rgba().any()
+    assert out(nuke, node, 2).rgba().any()
+    with pytest.raises(RuntimeError, match="No such file"):
+        out(nuke, node, 1)
+    node["reload"].execute()
+    np.testing.assert_array_equal(out(nuke, node, 1).rgba(), rgba(1))
 
 
 def test_frames_outside_a_reads_range(nuke: FakeNuke, tmp_path: Path) -> None:

@@ -165,7 +165,9 @@ def test_nodes_belong_to_the_main_thread(gui: FakeNuke, tmp_path: Path) -> None:
         lambda: node["gain"].setValue(2.0), node["press"].execute, lambda: node["gain"].fromScript("2"),
         lambda: node["status"].setEnabled(True), lambda: gui.createNode("NoOp"), lambda: gui.delete(node),
         lambda: gui.execute("Small1.Out", 1, 1), lambda: node.setInput(0, None), lambda: gui.message("a"),
-        lambda: gui.root().setModified(False), lambda: gui.scriptSave(str(tmp_path / "a.nk")), node.makeGroup,
+        lambda: gui.root().setModified(False), lambda: gui.toNode("Small1"), gui.allNodes, node["gain"].value,
+        node["gain"].toScript, node.metadata, node.format, lambda: gui.scriptSave(str(tmp_path / "a.nk")),
+        node.makeGroup,
     ]  # fmt: skip
     caught: list[BaseException] = []
 

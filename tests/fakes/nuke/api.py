@@ -51,6 +51,7 @@ class FakeNuke(Bench):
         return self._context[-1]
 
     def toNode(self, name: str) -> Node | None:
+        self._main.check("nuke.toNode")
         if name == "root":
             return self._root
         for group in dict.fromkeys((self._context[-1], self._root)):
@@ -62,6 +63,7 @@ class FakeNuke(Bench):
         return None
 
     def allNodes(self, filter: str | None = None, group: Node | None = None, recurseGroups: bool = False) -> list[Node]:  # noqa: A002
+        self._main.check("nuke.allNodes")
         at = group or self._context[-1]
         nodes = at._everyone() if recurseGroups else list(at._children.values())
         return [node for node in nodes if not filter or filter == node._kind]

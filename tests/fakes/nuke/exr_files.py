@@ -37,7 +37,10 @@ LINEAR = frozenset({"default", "linear", "scene_linear"})
 
 
 def read(node: Node, frame: int, black: Picture) -> Picture:
-    """A Read's picture at a frame. Raises RuntimeError for a missing or broken file where on_error says so."""
+    """A Read's picture at a frame. Raises RuntimeError for a missing or broken file where on_error says so.
+
+    A file that was not there stays missing until the Read's `reload` is pressed, as an error does in Nuke.
+    """
     at = _file_frame(node, frame)
     if at is None:
         return black
@@ -46,9 +49,13 @@ def read(node: Node, frame: int, black: Picture) -> Picture:
     if node["proxy"].value():
         raise NukeError(f"{node._path()}: this Nuke has no proxy files")
     text = node["file"].evaluate(at)
+    failed = node._nuke._failed_reads
     try:
+        if (node, text) in failed:
+            raise RuntimeError(f"{text}: No such file or directory")
         return _opened(node, text, at)
     except (OSError, RuntimeError, ValueError) as error:
+        failed.add((node, text))
         policy = node["on_error"].value()
         if policy == "black":
             return black

@@ -101,7 +101,7 @@ class Knob:
         return self.valueAt(self._owner._nuke._now())
 
     def valueAt(self, frame: float) -> Any:
-        self._owner._alive()
+        self._here()
         if self._spec.kind in TEXTS:
             return self._state
         numbers = self._numbers(frame)
@@ -142,13 +142,13 @@ class Knob:
         return self._has(Expression)
 
     def toScript(self, quoted: bool = False) -> str:
-        self._owner._alive()
+        self._here()
         return self._word() if quoted else self._script()
 
     # What a knob takes.
 
     def setValue(self, value: Any) -> bool:
-        self._changing()
+        self._here()
         if self.hasExpression():
             raise NukeError(f"{self._spec.name} follows an expression: a value set to it would not be seen")
         state = self._checked(value)
@@ -157,52 +157,52 @@ class Knob:
         return self._become(state)
 
     def setValueAt(self, value: Any, frame: float) -> bool:
-        self._changing()
+        self._here()
         if not self.isAnimated() or len(self._state) != 1:
             raise NukeError(f"{self._spec.name} is not animated: setAnimated() comes first")
         return self._become([self._state[0].with_key(float(frame), self._checked(value)[0])])
 
     def setAnimated(self) -> bool:
-        self._changing()
+        self._here()
         if self._spec.kind in TEXTS or self._spec.kind == "enum":
             raise NukeError(f"{self.Class()} cannot be animated in this Nuke")
         now = self._owner._nuke._now()
         return self._become([Curve(((float(now), number, False),)) for number in self._numbers(now)])
 
     def clearAnimated(self) -> bool:
-        self._changing()
+        self._here()
         return self._become(self._state if self._spec.kind in TEXTS else self._numbers(self._owner._nuke._now()))
 
     def setExpression(self, text: str) -> bool:
-        self._changing()
+        self._here()
         if self._spec.kind in TEXTS:
             raise NukeError(f"{self.Class()} takes no expression")
         return self._become([Expression(text)], check=True)
 
     def fromScript(self, text: str) -> bool:
-        self._changing()
+        self._here()
         return self._become(self._parsed(unescape(text) if self._spec.kind in TEXTS else text))
 
     def setEnabled(self, enabled: bool) -> None:
-        self._changing()
+        self._here()
         (self._flags.discard if enabled else self._flags.add)("DISABLED")
 
     def setVisible(self, visible: bool) -> None:
-        self._changing()
+        self._here()
         if visible:
             self._flags -= {"HIDDEN", "INVISIBLE"}
         else:
             self._flags.add("INVISIBLE")
 
     def execute(self) -> None:
-        self._changing()
+        self._here()
         if self._spec.kind != "script":
             raise NukeError(f"{self._spec.name} is no button")
         self._owner._nuke._press(self)
 
     # Inside.
 
-    def _changing(self) -> None:
+    def _here(self) -> None:
         self._owner._alive()
         self._owner._nuke._on_main_thread(f"{self._owner._path()}.{self._spec.name}")
 
@@ -266,8 +266,9 @@ class Knob:
             return Expression(text)
         if text in {"true", "false"} and self._spec.kind == "bool":
             return float(text == "true")
-        if NUMBER.fullmatch(text):
-            number = float(text)
+        hexadecimal = self._spec.kind == "int" and re.fullmatch(r"0x[0-9a-fA-F]+", text)
+        if hexadecimal or NUMBER.fullmatch(text):
+            number = float(int(text, 16) if hexadecimal else text)
             if self._spec.kind == "int" and not number.is_integer():
                 raise NukeError(f"{self._spec.name} is a whole number, not {text}")
             return number

@@ -96,6 +96,9 @@ def _gizmo(nuke: Running, kind: str, group: Node) -> Gizmo:
     for knob in node._knobs.values():
         knob._saved_default = knob._script()
     _inside(nuke, node, definitions[0])
+    numbers = sorted(child["number"].value() for child in node._children.values() if child._kind == "Input")
+    if numbers != list(range(node._most_inputs)):
+        raise NukeError(f"{path}: its Inputs are numbered {numbers}, and it takes {node._most_inputs}")
     return node
 
 

@@ -66,6 +66,9 @@ class Node:
         self._user_lines: list[UserKnob] = []
         self._most_inputs = tables.most_inputs(kind)
         self._knobs: dict[str, Knob] = {spec.name: Knob(self, spec) for spec in tables.specs(like or kind)}
+        for name, script in nuke.knob_defaults.get(kind, {}).items():
+            self._knobs[name]._load(script)
+            self._knobs[name]._saved_default = self._knobs[name]._script()
 
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_"):
@@ -155,6 +158,7 @@ class Node:
         before, self._inputs[index] = self._inputs[index], node
         if before is not node:
             self._nuke._modified = True
+            self._nuke.Undo._note(f"{self._path()}.setInput")
             self._nuke._run_knob_changed(self, Knob(self, Spec("inputChange", "text")))
         return True
 

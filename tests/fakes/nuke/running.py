@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -44,6 +44,8 @@ class Running(ModuleType):
         self.panels: list[tuple[str, str, str]] = []
         self.progress: list[ProgressRecord] = []
         self.plates: dict[str, Any] = {}
+        self.panels_open = True
+        self.knob_defaults: dict[str, dict[str, str]] = {}
         self.cancel_when: Callable[[Node, int], bool] = lambda node, frame: False
         self.before_frame: Callable[[Node, int, str, Path], object] = lambda node, frame, view, path: None
         self.write_frame: Callable[[Node, int, Path], object] = self._write_frame
@@ -74,6 +76,7 @@ class Running(ModuleType):
         self._layers = {layer: list(channels) for layer, channels in LAYERS.items()}
         self._deleted: list[Any] = []
         self._modified = False
+        self._failed_reads: set[tuple[Node, str]] = set()
         self._building: Node | None = None
         self._loading = 0
         self._executing: tuple[int, str] | None = None
@@ -136,7 +139,8 @@ class Running(ModuleType):
         self._run_knob_changed(node, knob)
 
     def _run_knob_changed(self, node: Node, knob: Knob) -> None:
-        self._run_hook(node, "knobChanged", knob)
+        if self.panels_open:
+            self._run_hook(node, "knobChanged", knob)
 
     def _run_hook(self, node: Node, name: str, knob: Knob | None) -> None:
         script = node._knobs[name]._state if name in node._knobs else ""
@@ -149,11 +153,13 @@ class Running(ModuleType):
         if isinstance(node, Group):
             with self._as_this(node, knob):
                 self._run(knob._state, f"{node._path()}.{knob.name()}")
-        elif knob.name() != "reload":
+        elif knob.name() == "reload":
+            self._failed_reads = {(reader, path) for reader, path in self._failed_reads if reader is not node}
+        else:
             raise NukeError(f"this Nuke does not know the button {node._kind}.{knob.name()}")
 
     @contextmanager
-    def _as_this(self, node: Node, knob: Knob | None) -> Iterator[None]:
+    def _as_this(self, node: Node, knob: Knob | None) -> Generator[None, None, None]:
         self._this.append((node, knob))
         self._context.append(node._group or self._root)
         depth = len(self._context)
@@ -220,12 +226,14 @@ class Running(ModuleType):
         exr_files.write(node, frame, path)
 
     def _metadata(self, node: Node, frame: float) -> dict[str, Any]:
+        self._main.check(f"{node._path()}.metadata")
         if self._loading:
             raise NukeError(f"{node._path()}.metadata() while a script loads")
         flat = plain_plates.find(node, frame)
         return flat.metadata if flat is not None else self.pixels(node, int(frame)).metadata
 
     def _size(self, node: Node) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+        self._main.check(f"{node._path()}.format")
         flat = plain_plates.find(node, self._now())
         if flat is not None:
             return (flat.width, flat.height), (0, 0, flat.width, flat.height)
