@@ -131,6 +131,19 @@ def test_execution_does_not_nest(nuke: FakeNuke, tmp_path: Path) -> None:
     nuke.execute(write, 1, 1)
 
 
+def test_hooks_of_knobs_cannot_execute_but_buttons_can(nuke: FakeNuke, tmp_path: Path) -> None:
+    ready(nuke, f"{tmp_path}/a.exr")
+    node = nuke.toNode("Small1")
+    node["press"].fromScript("nuke.execute('Small1.Out', 1, 1)")
+    node["press"].execute()
+    assert len(nuke.executed) == 1
+    node["knobChanged"].fromScript("nuke.thisKnob().name() == 'gain' and nuke.execute('Small1.Out', 1, 1)")
+    with pytest.raises(RuntimeError, match="already executing"):
+        node["gain"].setValue(2.0)
+    node["press"].execute()
+    assert len(nuke.executed) == 2
+
+
 def test_cancelling_and_failing_in_the_middle(nuke: FakeNuke, tmp_path: Path) -> None:
     write = ready(nuke, f"{tmp_path}/a.%d.exr")
     nuke.cancel_when = lambda node, frame: frame == 3

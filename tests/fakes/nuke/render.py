@@ -22,7 +22,7 @@ EVENTS = ("beforeRender", "beforeFrameRender", "afterFrameRender", "afterRender"
 def execute(nuke: Running, node: Node, frames: range, views: list[str], *, continue_on_error: bool = False) -> None:
     """Write frames. Raises RuntimeError as Nuke does; NukeError for what it does not know."""
     nuke._main.check("nuke.execute")
-    if nuke._executing is not None:
+    if nuke._executing is not None or nuke._hooks:
         raise RuntimeError("I'm already executing something else")
     may_execute(nuke, node)
     if unknown := [view for view in views if view not in nuke._views()]:

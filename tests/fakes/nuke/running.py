@@ -79,6 +79,7 @@ class Running(ModuleType):
         self._failed_reads: set[tuple[Node, str]] = set()
         self._building: Node | None = None
         self._loading = 0
+        self._hooks = 0
         self._executing: tuple[int, str] | None = None
 
     def _load(self, tree: Sequence[Command], group: Node | None = None, selected: Node | None = None) -> list[Node]:
@@ -145,8 +146,12 @@ class Running(ModuleType):
     def _run_hook(self, node: Node, name: str, knob: Knob | None) -> None:
         script = node._knobs[name]._state if name in node._knobs else ""
         if script:
-            with self._as_this(node, knob):
-                self._run(script, f"{node._path()}.{name}")
+            self._hooks += 1
+            try:
+                with self._as_this(node, knob):
+                    self._run(script, f"{node._path()}.{name}")
+            finally:
+                self._hooks -= 1
 
     def _press(self, knob: Knob) -> None:
         node = knob._owner
