@@ -16,7 +16,8 @@ import pytest
 from tests.fakes.nuke.api import FakeNuke
 from tests.host.conftest import EVS, FIRST, LAST, MAKERS, ROOT, exposed, files, press, results, rgba_of, save
 
-NUKE = ROOT / "tests" / "fakes" / "bin" / "nuke"
+# With NUKE_EXECUTABLE the same scripts and command lines run in a real Nuke.
+NUKE = os.environ.get("NUKE_EXECUTABLE") or str(ROOT / "tests" / "fakes" / "bin" / "nuke")
 FRAMES = range(FIRST, LAST + 1)
 
 
@@ -81,7 +82,7 @@ def farm(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProce
 
     def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(NUKE), *arguments], env={**environment, **changes}, capture_output=True, text=True, timeout=120,
+            [NUKE, *arguments], env={**environment, **changes}, capture_output=True, text=True, timeout=120,
             check=False,
         )  # fmt: skip
 
@@ -215,7 +216,7 @@ def test_other_pixels_under_the_same_settings_are_refused_where_nobody_would_fin
 def test_an_interrupt_cancels_and_keeps_what_is_done(start_nuke, environment, tmp_path: Path) -> None:
     script = shot(start_nuke(gui=True), tmp_path)
     process = subprocess.Popen(
-        [str(NUKE), "-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1010"],
+        [NUKE, "-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1010"],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -229,3 +230,46 @@ def test_an_interrupt_cancels_and_keeps_what_is_done(start_nuke, environment, tm
     kept = results(tmp_path / "hdrgen_cache")
     assert 1 <= len(kept) < 10
     assert all(name.startswith("out.1") for name in kept)
+
+
+def test_a_killed_bake_leaves_whole_results_and_the_next_one_goes_on(start_nuke, environment, farm, tmp_path) -> None:
+    script = shot(start_nuke(gui=True), tmp_path)
+    process = subprocess.Popen(
+        [NUKE, "-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1010"],
+        env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "baked (3/10)" in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    cache = tmp_path / "hdrgen_cache"
+    (folder,) = {path.parent for path in cache.rglob("out.*.exr")}
+    (folder / ".out.1009.exr.77.abc.part").write_bytes(b"half a file")
+    whole = {name: data for name, data in files(cache).items() if name.endswith(".exr")}
+    assert len(whole) >= 3
+    for name in whole:
+        with OpenEXR.File(str(cache / name)) as file:
+            assert np.isfinite(file.channels()["RGBA"].pixels).all()
+    done = farm("-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1010")
+    assert done.returncode == 0, done.stderr
+    assert f"{10 - len(whole)} frames baked" in done.stdout
+    now = files(cache)
+    assert {name: now[name] for name in whole} == whole
+    assert len([name for name in now if name.endswith(".exr")]) == 10
+
+
+def test_two_hosts_bake_the_same_frames_at_once(start_nuke, environment, tmp_path) -> None:
+    script = shot(start_nuke(gui=True), tmp_path)
+    hosts = [
+        subprocess.Popen(
+            [NUKE, "-t", "bake.py", str(script), "--node=SDR2HDR1", "--range=1001-1006"],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for host in hosts:
+        _, said = host.communicate(timeout=120)
+        assert host.returncode == 0, said
+    assert results(tmp_path / "hdrgen_cache") == [f"out.{frame}.exr" for frame in range(1001, 1007)]
