@@ -190,3 +190,58 @@ def test_unknown_names_cannot_be_swallowed(nuke: FakeNuke) -> None:
     with pytest.raises(NameError):
         node["gone"]
     assert node.knob("gone") is None
+
+
+def test_keys_are_set_at_frames(nuke: FakeNuke) -> None:
+    gain = nuke.createNode("Small")["gain"]
+    with pytest.raises(NukeError, match="setAnimated"):
+        gain.setValueAt(2.0, 5)
+    nuke.frame(3)
+    gain.setAnimated()
+    gain.setValueAt(3.0, 5)
+    assert [gain.valueAt(frame) for frame in (3, 4, 5, 9)] == [1, 2, 3, 3]
+    assert gain.toScript() == "{curve x3 1 x5 3}"
+    for knob in ("mode", "result"):
+        with pytest.raises(NukeError, match="cannot be animated"):
+            nuke.toNode("Small1")[knob].setAnimated()
+
+
+def test_knobs_of_four_values(nuke: FakeNuke) -> None:
+    colour = nuke.createNode("Multiply")["value"]
+    assert colour.value() == 1
+    colour.setValue([1.0, 2.0, 3, 4])
+    assert (colour.value(), colour.toScript(), colour.toScript(True)) == ([1, 2, 3, 4], "1 2 3 4", "{1 2 3 4}")
+    colour.fromScript("1 {frame} {curve x1 5} 0.5")
+    assert colour.valueAt(9) == [1, 9, 5, 0.5]
+    assert nuke.load_text(nuke.script_text().partition("}")[2])[0]["value"].toScript() == colour.toScript()
+    colour.clearAnimated()
+    assert colour.toScript() == "1 1 5 0.5"
+    with pytest.raises(TypeError, match="4 values"):
+        colour.setValue([1.0, 2.0])
+
+
+def test_paths_in_expressions(nuke: FakeNuke) -> None:
+    nuke.load_text("Constant {\n inputs 0\n name C\n first 4\n}\nSmall {\n inputs 1\n name S\n}")
+    node = nuke.toNode("S")
+    for text, value in (
+        ("C.first", 4), ("Gain.mix", 1), ("this.show", 1), ("root.last_frame", 100), ("parent.first_frame", 1),
+    ):  # fmt: skip
+        node["gain"].setExpression(text)
+        assert node["gain"].value() == value, text
+    node.node("Gain")["value"].fromScript("{parent.parent.first_frame+5}")
+    assert node.node("Gain")["value"].value() == 6
+    for wrong in ("Gone.first", "parent.parent.first_frame", "C.gone"):
+        node["gain"].setExpression(wrong)
+        with pytest.raises(NukeError):
+            node["gain"].value()
+
+
+def test_only_enums_have_items_and_only_text_evaluates(nuke: FakeNuke) -> None:
+    node = nuke.createNode("Small")
+    with pytest.raises(NukeError, match="no values"):
+        node["gain"].values()
+    with pytest.raises(NukeError, match="no evaluate"):
+        node["gain"].evaluate()
+    with pytest.raises(NukeError, match="takes no expression"):
+        node["result"].setExpression("1")
+    assert (node["status"].visible(), node["press"].Class()) == (True, "PyScript_Knob")

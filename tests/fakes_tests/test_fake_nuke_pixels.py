@@ -15,6 +15,7 @@ from tests.fakes.nuke.api import FakeNuke
 from tests.fakes.nuke.errors import NukeError
 from tests.fakes.nuke.nodes import Node
 from tests.fakes.nuke.pixels import Picture
+from tests.fakes.nuke.plain_plates import FlatPlate
 
 H, W = 3, 4
 
@@ -369,3 +370,65 @@ def test_colourspaces_are_refused(nuke: FakeNuke, a: Node, tmp_path: Path) -> No
     other = read(nuke, f"{tmp_path}/a.exr", raw=False, colorspace="sRGB")
     with pytest.raises(NukeError, match="colourspace"):
         out(nuke, other)
+
+
+def test_parts_of_a_file_become_layers(nuke: FakeNuke, tmp_path: Path) -> None:
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "hdrgen/key": "abc"}
+    plane = np.ones((H, W), np.float16)
+    parts = [
+        OpenEXR.Part(dict(header), {"R": plane, "A": plane}, "rgba"),
+        OpenEXR.Part(dict(header), {"hdrgen.clipped": plane * 2, "odd": plane}, "hdrgen"),
+    ]
+    OpenEXR.File(parts).write(str(tmp_path / "a.exr"))
+    node = read(nuke, f"{tmp_path}/a.exr")
+    picture = out(nuke, node)
+    assert set(picture.planes) == {"rgba.red", "rgba.alpha", "hdrgen.clipped", "other.odd"}
+    assert (picture.plane("hdrgen.clipped") == 2).all()
+    assert node.metadata("exr/hdrgen/key") == "abc"
+    shuffled = made(nuke, "Copy", {"from0": "hdrgen.clipped", "to0": "rgba.alpha"}, node, node)
+    assert (out(nuke, shuffled).rgba()[..., 3] == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "why"),
+    [
+        ({"autocrop": True}, "autocrop"), ({"compression": "DWAB"}, "compression"), ({"proxy": "/b.exr"}, "proxy"),
+        ({"transformType": "display"}, "displays"), ({"channels": "gone"}, "no channel"),
+    ],
+)  # fmt: skip
+def test_writes_that_are_not_built_are_refused(
+    nuke: FakeNuke, a: Node, tmp_path: Path, knobs: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(NukeError, match=why):
+        nuke.execute(write(nuke, a, f"{tmp_path}/a.exr", **knobs), 1, 1)
+
+
+def test_a_write_says_what_stops_it(nuke: FakeNuke, a: Node, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    node = write(nuke, a, f"{tmp_path}/file/a.exr", create_directories=True)
+    with pytest.raises(RuntimeError, match="can't create"):
+        nuke.execute(node, 1, 1)
+    node["file"].setValue(f"{tmp_path}/a.exr")
+    node["channels"].setValue("none")
+    with pytest.raises(RuntimeError, match="nothing to write"):
+        nuke.execute(node, 1, 1)
+    node["file"].setValue(f"{tmp_path}/a.png")
+    with pytest.raises(NukeError, match="writes EXRs"):
+        nuke.execute(node, 1, 1)
+    (tmp_path / "dir.exr").mkdir()
+    node["file"].setValue(f"{tmp_path}/dir.exr")
+    node["channels"].setValue("rgba")
+    with pytest.raises(RuntimeError):
+        nuke.execute(node, 1, 1)
+
+
+def test_a_flat_plate_passes_what_changes_nothing(nuke: FakeNuke) -> None:
+    flat = FlatPlate(7, 5, metadata={"exr/a": "b"})
+    plate = nuke.plate(flat)
+    dot = made(nuke, "Dot", {}, plate)
+    switch = made(nuke, "Switch", {"which": 1}, nuke.plate(rgba()), dot)
+    multiply = made(nuke, "Multiply", {"value": 3}, switch)
+    assert [(node.width(), node.metadata("exr/a")) for node in (plate, dot, switch)] == [(7, "b")] * 3
+    assert out(nuke, multiply).rgba()[4, 6].tolist() == [np.float32(0.18) * 3] * 3 + [3]
+    multiply["disable"].setValue(True)
+    assert multiply.height() == 5

@@ -17,7 +17,8 @@ import numpy as np
 from tests.fakes.nuke import exr_files, scope
 from tests.fakes.nuke.errors import NukeError
 from tests.fakes.nuke.expressions import Operators, evaluate, parse
-from tests.fakes.nuke.pixels import RGBA, Picture, Plane, Pull, black, channels, format_size, from_array, union
+from tests.fakes.nuke.pixels import RGBA, Picture, Plane, Pull, black, channels, flat, format_size, from_array, union
+from tests.fakes.nuke.plain_plates import FlatPlate
 
 if TYPE_CHECKING:
     from tests.fakes.nuke.nodes import Node
@@ -91,6 +92,8 @@ def _pass(pull: Pull, node: Node, frame: float) -> Picture:
 def _plate(pull: Pull, node: Node, frame: float) -> Picture:
     source = node._nuke.plates[node._knobs["picture"]._state]
     made: Any = source(frame) if callable(source) else source
+    if isinstance(made, FlatPlate):
+        return flat(made)
     return made if isinstance(made, Picture) else from_array(made)
 
 

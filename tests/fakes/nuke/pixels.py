@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tests.fakes.nuke.nodes import Node
+    from tests.fakes.nuke.plain_plates import FlatPlate
 
 Plane = npt.NDArray[np.float32]
 RGBA = ("rgba.red", "rgba.green", "rgba.blue", "rgba.alpha")
@@ -76,6 +77,13 @@ def from_array(hwc: npt.NDArray[Any], metadata: dict[str, Any] | None = None) ->
     height, width, channels = hwc.shape
     planes = {name: np.ascontiguousarray(hwc[..., at], np.float32) for at, name in enumerate(RGBA[:channels])}
     return Picture(planes, (0, 0, width, height), (width, height), dict(metadata or {}))
+
+
+def flat(plate: FlatPlate) -> Picture:
+    """A plate of one colour as a picture."""
+    size = (plate.width, plate.height)
+    planes = {name: np.full(size[::-1], value, np.float32) for name, value in zip(RGBA, plate.colour)}
+    return Picture(planes, (0, 0, *size), size, dict(plate.metadata))
 
 
 def black(node: Node) -> Picture:
