@@ -34,8 +34,9 @@ def run_job(
     """Run a job: yields (result, body) as each arrives, while later frames still go up.
 
     `frames` is pulled in this thread, one frame when the one before has gone, so it may render. A frame's `id` is
-    replaced by the request's. When `cancel_event` is set, the job is cancelled over a second connection of the
-    session and Cancelled is raised at the server's answer. Results that were yielded before an error stay valid.
+    replaced by the request's. When `cancel_event` is set, the job is cancelled over this and a second connection of the
+    session, which frames under way do not hold up, and Cancelled is raised at the server's answer. Results that were
+    yielded before an error stay valid.
     Leaving the iterator early, or any failure but the server's own `error`, closes the connection, and so ends the job.
 
     Raises what the server reports, and what `Connection.exchange` raises.
@@ -110,6 +111,8 @@ class _Job:
         """One step: react to what came, else send the next frame, else wait a little."""
         if self._cancel_event is not None and self._cancel_event.is_set() and self._state != "cancelling":
             self._state = follow(JOB, self._state, "cancel")
+            # Here too: the second connection may be heard before this one's `open`, and then cancels nothing.
+            self._connection.post(Cancel(self._id))
             cancel_job(self._connection, self._id)
         may_upload = self._state == "uploading" and not self._connection.sending
         received = self._connection.exchange(0.0 if may_upload else POLL_S)
