@@ -170,6 +170,10 @@ def test_views(nuke: FakeNuke, tmp_path: Path) -> None:
     nuke.execute(write, 2, 2)
     assert nuke.executed == [("Small1.Out", 1, "right"), ("Small1.Out", 2, "left"), ("Small1.Out", 2, "right")]
     assert sorted(path.name for path in tmp_path.glob("*.exr")) == ["a.left.exr", "a.right.exr"]
+    write["file"].setValue(f"{tmp_path}/both.exr")
+    nuke.execute(write, 1, 1, 1, ["left"])
+    with pytest.raises(NukeError, match="use %V"):
+        nuke.execute(write, 1, 1)
 
 
 def test_nodes_belong_to_the_main_thread(gui: FakeNuke, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def execute(nuke: Running, node: Node, frames: range, views: list[str], *, conti
     try:
         around(nuke, node, "beforeRender")
         for frame in frames:
+            one_file_a_view(nuke, node, frame, views)
             for view in views:
                 nuke._executing = (frame, view)
                 try:
@@ -61,6 +62,17 @@ def may_execute(nuke: Running, node: Node) -> None:
         raise RuntimeError(f"{node._path()} is disabled")
     if node.input(0) is None:
         raise RuntimeError(f"{node._path()}: no input")
+
+
+def one_file_a_view(nuke: Running, node: Node, frame: int, views: list[str]) -> None:
+    """Raise NukeError where several views would share a file: Nuke writes them all into it, this one does not."""
+    names: set[str] = set()
+    for view in views:
+        nuke._executing = (frame, view)
+        names.add(node["file"].evaluate(frame))
+    nuke._executing = (frame, views[0])
+    if len(names) < len(views):
+        raise NukeError(f"{node._path()}: this Nuke writes no file of several views; use %V")
 
 
 def around(nuke: Running, node: Node, event: str) -> None:
