@@ -52,7 +52,7 @@ class VAEConfig:
 class UNetConfig:
     """Sizes of a diffusers `UNet2DConditionModel`; `attends` says which scales have cross-attention, finest first.
 
-    `heads` are attention heads a scale. Input channels are not among them: the refiner doubles the latent's.
+    `heads` are attention heads a scale. Channels in and out are not among them: the refiner doubles the former.
     """
 
     block_out_channels: tuple[int, ...]
@@ -63,14 +63,14 @@ class UNetConfig:
     norm_num_groups: int
     sample_size: int = 64
 
-    def arguments(self, latent_channels: int) -> dict[str, Any]:
-        """What `UNet2DConditionModel` is built from for latents of so many channels, in and out."""
+    def arguments(self, in_channels: int, out_channels: int) -> dict[str, Any]:
+        """What `UNet2DConditionModel` is built from, and what its config.json says."""
         down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in self.attends)
         up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(self.attends))
         return {
             "sample_size": self.sample_size,
-            "in_channels": latent_channels,
-            "out_channels": latent_channels,
+            "in_channels": in_channels,
+            "out_channels": out_channels,
             "center_input_sample": False,
             "flip_sin_to_cos": True,
             "freq_shift": 0,

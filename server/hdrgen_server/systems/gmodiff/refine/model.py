@@ -1,0 +1,106 @@
+"""GMODiff's stage two: the initial gain map, encoded, denoised in one step under c_L and L0, and decoded (Eq. 6 to 8).
+
+It owns the networks' order and arithmetic on whole tensors. It must not know tiles, files, training or the regressor.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from torch import Tensor, nn
+
+from hdrgen_server.systems.gmodiff.config import CONFIGS
+from hdrgen_server.systems.gmodiff.refine.config import RefinerConfig, Schedule
+from hdrgen_server.systems.gmodiff.refine.decoder import decode, encode, plain_decode, refinement_blocks
+from hdrgen_server.systems.gmodiff.refine.prior import Prior, tokens
+
+MASK_START, MASK_END = 0.05, 0.3
+
+
+class Refiner(nn.Module):
+    """VAE, a second encoder for L0, the denoising network with a doubled input, c_L's projection, refinement blocks.
+
+    As built, without LoRA and before weights are loaded, everything that the document adds to the stock networks is
+    without effect: `conv_in` has a zero half for L0 and the refinement blocks end in zeros.
+    """
+
+    def __init__(self, config: RefinerConfig) -> None:
+        super().__init__()
+        self.config = config
+        latent = config.vae.latent_channels
+        self.vae = AutoencoderKL(**config.vae.arguments())
+        self.condition = encoder_only(AutoencoderKL(**config.vae.arguments()))
+        self.unet = UNet2DConditionModel(**config.unet.arguments(2 * latent, latent))
+        nn.init.zeros_(self.unet.conv_in.weight[:, latent:])
+        self.prior = Prior(CONFIGS[config.regressor].widths, config.unet.cross_attention_dim)
+        self.blocks = refinement_blocks(config)
+        self.signal, self.noise = signal_and_noise(config.schedule)
+
+    def encode(self, gain: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Z_L of a gain map (B, 3, H, W) in [0, 1], and the encoder's features for the decoder."""
+        return encode(self.vae, 2 * gain - 1)
+
+    def encode_condition(self, under_codes: Tensor) -> Tensor:
+        """The latent of the under-exposed frame L0, codes (B, 3, H, W) in [0, 1]."""
+        return encode(self.condition, 2 * under_codes - 1)[0]
+
+    def denoise(self, latent: Tensor, condition: Tensor, prior: Tensor) -> Tensor:
+        """Eq. 6: one step at the fixed T from the latent of the initial gain map, all (B, C, h, w)."""
+        time = torch.full((latent.shape[0],), self.config.schedule.timestep, device=latent.device)
+        predicted: Any = self.unet(torch.cat([latent, condition], dim=1), time, encoder_hidden_states=tokens(prior))
+        return (latent - self.noise * predicted.sample) / self.signal
+
+    def decode(self, latent: Tensor, features: list[Tensor], prior: Tensor) -> Tensor:
+        """The Degradation-Aware Decoder: a gain map (B, 3, H, W), not limited to [0, 1]."""
+        return (decode(self.vae, latent, self.blocks, features, prior) + 1) / 2
+
+    def change(self, initial: Tensor, refined: Tensor, features: list[Tensor], prior: Tensor) -> Tensor:
+        """What the step changed: both latents decoded, the difference as a gain map (B, 3, H, W)."""
+        return self.decode(refined, features, prior) - (plain_decode(self.vae, initial) + 1) / 2
+
+    def forward(self, gain: Tensor, mask: Tensor, under_codes: Tensor, prior: Tensor) -> Tensor:
+        """The refined gain map (B, 3, H, W) in [0, 1] of a whole image.
+
+        Takes the initial map, the degradation mask (B, 1, H, W), L0's codes and c_L (B, D, rows, columns); H and W are
+        multiples of `multiple`.
+        """
+        initial, features = self.encode(gain)
+        refined = self.denoise(initial, self.encode_condition(under_codes), prior)
+        if self.config.merge == "decoded":
+            return self.decode(refined, features, prior).clamp(0, 1)
+        return (gain + mask_weight(mask) * self.change(initial, refined, features, prior)).clamp(0, 1)
+
+    @property
+    def multiple(self) -> int:
+        """Pixels that each side must be a multiple of: the VAE's factor times the UNet's."""
+        return self.config.vae.factor << (len(self.config.unet.block_out_channels) - 1)
+
+
+def mask_weight(mask: Tensor) -> Tensor:
+    """How much of a change is taken where the degradation mask has these values in [0, 1]: nothing below MASK_START, so
+    that reliable pixels stay what they are, all of it above MASK_END.
+    """
+    return ((mask - MASK_START) / (MASK_END - MASK_START)).clamp(0, 1)
+
+
+def encoder_only(vae: AutoencoderKL) -> AutoencoderKL:
+    """The VAE without what decodes."""
+    del vae.decoder, vae.post_quant_conv
+    return vae
+
+
+def signal_and_noise(schedule: Schedule) -> tuple[float, float]:
+    """Square roots of the schedule's cumulative alpha, and of one minus it, at T."""
+    with torch.device("cpu"):
+        scheduler = DDPMScheduler(
+            num_train_timesteps=schedule.steps,
+            beta_start=schedule.beta_start,
+            beta_end=schedule.beta_end,
+            beta_schedule="scaled_linear",
+        )
+    kept = float(scheduler.alphas_cumprod[schedule.timestep])
+    return kept**0.5, (1 - kept) ** 0.5
