@@ -118,7 +118,7 @@ def extra_parameters(text: str) -> Dict[str, Value]:
 
 
 def params_scripts(gizmo: Gizmo, scripts: Mapping[str, str], connected: Sequence[int]) -> Dict[str, str]:
-    """What `params8` digests: the scripts of all knobs that decide a bake, and which inputs of several are connected."""
+    """What `params8` digests: scripts of the knobs that decide a bake, and which of several inputs are connected."""
     inputs = {} if gizmo.operation == "sdr2hdr" else {"inputs": " ".join(map(str, connected))}
     return {**{name: scripts[name] for name in gizmo.baked}, **inputs}
 

@@ -160,7 +160,7 @@ def _checked(connection: Connection, start: Start) -> Connection:
             connection.close()
             raise AlreadyRunning(
                 f"a sidecar of {what} {has or 'unknown'} is running (pid {welcome.pid}), this is {wanted}; stop it, or "
-                "name another with --server",
+                f"name another with ${SERVER_VARIABLE} or --server",
                 pid=welcome.pid,
             )
     return connection
@@ -181,7 +181,10 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str], folder: str, 
                 creationflags=_DETACHED,
             )
     except OSError as error:
-        raise NoServer(f"the sidecar cannot be started with {command[0]!r} ({error.strerror})") from error
+        raise NoServer(
+            f"the sidecar cannot be started with {command[0]!r} ({error.strerror}); correct ${COMMAND_VARIABLE}, or "
+            "run `hdrgen doctor --install` again"
+        ) from error
 
 
 def _wait_ready(process: subprocess.Popen[bytes], start: Start, session: str, folder: str, clock: Clock) -> Connection:
@@ -207,4 +210,4 @@ def _last_line(folder: str) -> str:
         log.seek(max(0, os.path.getsize(path) - _LOG_TAIL_BYTES))
         lines = log.read().decode("utf-8", "replace").split("\n")
     said = [line.strip() for line in lines if line.strip()]
-    return said[-1][:300] if said else f"its log is empty ({path})"
+    return said[-1][:300] if said else "it said nothing; run its command in a shell to see why"

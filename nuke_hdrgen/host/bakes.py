@@ -17,7 +17,7 @@ from nuke_hdrgen.host import nodes, pointing, results, sidecar, timings
 from nuke_hdrgen.host.baking import Bake, Summary
 from nuke_hdrgen.host.main_thread import GuiThread, TerminalThread
 from nuke_hdrgen.host.orders import Order, plan_bake
-from nuke_hdrgen.host.reports import LineReport, WindowReport, duration
+from nuke_hdrgen.host.reports import LineReport, WindowReport, duration, frames_text
 from nuke_hdrgen.wire.errors import BadInput, Cancelled, HDRGenError
 
 log = logging.getLogger("nuke_hdrgen")
@@ -54,7 +54,7 @@ def start(node: nuke.Node, frames: Sequence[int]) -> Bake:
     bake = Bake(order, main, sidecar.open_shared, report)
     digest = nodes.upstream_digest(node)
     _running.append(bake)
-    nodes.say(node, f"baking {len(order.pieces)} frames")
+    nodes.say(node, f"baking {frames_text(len(order.pieces))}")
     threading.Thread(target=_follow, args=(bake, main, digest), name="hdrgen bake", daemon=True).start()
     return bake
 
@@ -117,8 +117,8 @@ def estimate(order: Order) -> Optional[float]:
 
 def outcome_line(summary: Summary) -> str:
     """What a bake did, in a line."""
-    made = f"{summary.sent} frames baked in {duration(summary.seconds)}" if summary.sent else "nothing to bake"
-    found = f", {summary.found} were there" if summary.found else ""
+    made = f"{frames_text(summary.sent)} baked in {duration(summary.seconds)}" if summary.sent else "nothing to bake"
+    found = f", {frames_text(summary.found)} found" if summary.found else ""
     warned = f"; {summary.warnings[0]}" if summary.warnings else ""
     return f"{made}{found}{warned}"
 

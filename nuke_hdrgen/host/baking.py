@@ -67,7 +67,7 @@ class Report(Protocol):
 
 @dataclass
 class Summary:
-    """What a bake did: pieces made and found, its take, what the sidecar warned of, and time for megapixels."""
+    """What a bake did: pieces made and found, its take, what the sidecar warned of; seconds in all, megapixels made."""
 
     sent: int = 0
     found: int = 0
@@ -118,7 +118,9 @@ class Bake:
             self._summary.pack = pack.name
             self._summary.device = welcome.workers[0].device if welcome.workers else "device"
             self._report.begin(len(self.order.pieces), pack.name, self._summary.device)
+            started = time.monotonic()
             self._run_lanes(connection, pack)
+            self._summary.seconds = time.monotonic() - started
         return self._summary
 
     def _run_lanes(self, connection: Connection, pack: PackInfo) -> None:
@@ -161,13 +163,10 @@ class Bake:
             if self._there(piece, key):
                 self._settle(piece, sent=False)
                 return
-            started = time.monotonic()
             for result, body in run_job(
                 connection, request, _bodies(inputs), lambda progress: self._report_step(piece, progress), self._stop
             ):
                 self._keep(piece, result, body, key)
-                with self._lock:
-                    self._summary.seconds += time.monotonic() - started
             self._settle(piece, sent=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -221,6 +220,11 @@ class Bake:
         part = f"{folder}/.{name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part"
         write_result(result, body, part)
         try:
+            if results.read_key(part) != key:
+                raise BadParameter(
+                    "the sidecar's setting provenance=none leaves a bake without the key that tells it is still right; "
+                    "set it to digest"
+                )
             with self._lock:
                 while not results.adopt(part, path) and results.read_key(path) != key:
                     self._next_take()

@@ -17,7 +17,7 @@ from nuke_hdrgen.bake.frames import format_frames
 from nuke_hdrgen.host import bakes, nodes, pointing, results, sidecar, timings
 from nuke_hdrgen.host.main_thread import GuiThread
 from nuke_hdrgen.host.orders import plan_bake
-from nuke_hdrgen.host.reports import duration
+from nuke_hdrgen.host.reports import duration, frames_text
 from nuke_hdrgen.wire.errors import BadInput, HDRGenError
 from nuke_hdrgen.wire.messages import Welcome
 
@@ -76,7 +76,7 @@ def estimate(node: nuke.Node) -> None:
     if seconds is None or known is None:
         nodes.say(node, "not measured on this machine yet; bake one frame, then ask again")
         return
-    nodes.say(node, f"{len(order.pieces)} frames: about {duration(seconds)} on {known.device}")
+    nodes.say(node, f"{frames_text(len(order.pieces))}: about {duration(seconds)} on {known.device}")
 
 
 def refresh(node: nuke.Node) -> None:
@@ -193,7 +193,7 @@ def _facts(node: nuke.Node) -> List[str]:
     there = results.baked_frames(nodes.text(node, "result_path") or "/none/out.####.exr", tuple(nuke.views()))
     return [
         f"nuke-hdrgen {__version__}, Nuke {nuke.NUKE_VERSION_STRING}, Python {sys.version.split()[0]}, {sys.platform}",
-        f"node: {node.fullName()} ({node.Class()}), script {nuke.root().name() or 'never saved'}",
+        f"node: {node.fullName()} ({node.Class()}), script {nuke.root().name()}",
         f"results: {nodes.text(node, 'result_path') or 'nowhere yet'}",
         f"baked: {format_frames(there) or 'none'}",
         f"working space: {nodes.text(node, 'colourspace') or nodes.text(node, 'chromaticities') or 'unknown'}",

@@ -13,10 +13,11 @@ import nuke
 
 from nuke_hdrgen.bake.frames import format_frames
 from nuke_hdrgen.bake.gizmos import gizmo_of
-from nuke_hdrgen.bake.paths import frame_path
+from nuke_hdrgen.bake.paths import forward, frame_path
 from nuke_hdrgen.host import nodes, results
 from nuke_hdrgen.wire.errors import HDRGenError
 
+BAKE = f"{forward(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))}/bake.py"
 LAG_VARIABLE = "HDRGEN_LAG_S"
 LAG_S = 60.0  # network file systems show a file of another host late
 
@@ -51,8 +52,8 @@ def check_frame(write: nuke.Node, frame: int, view: str) -> None:
 
 def command(node: nuke.Node, frames: str) -> str:
     """What to run so that the node is baked."""
-    script = nuke.root().name() or "SCRIPT.nk"
-    return f"Run: nuke -t bake.py {script} --node={node.fullName()} --range={frames.replace(' ', ',') or _range()}"
+    script, chosen = nuke.root().name(), frames.replace(" ", ",") or _range()
+    return f"Run: nuke -t {_quoted(BAKE)} {_quoted(script)} --node={node.fullName()} --range={chosen}"
 
 
 def _upstream(write: nuke.Node) -> Iterator[nuke.Node]:
@@ -91,6 +92,10 @@ def _lag_s() -> float:
         return 0.0 if nuke.GUI else float(os.environ.get(LAG_VARIABLE, "") or LAG_S)
     except ValueError as error:
         raise RuntimeError(f"${LAG_VARIABLE}={os.environ[LAG_VARIABLE]} is no number of seconds") from error
+
+
+def _quoted(path: str) -> str:
+    return f'"{path}"' if " " in path else path
 
 
 def _range() -> str:

@@ -99,7 +99,9 @@ def _number(value: object) -> Optional[float]:
 
 def _config(ocio: Any, root: nuke.Node) -> Any:
     """The config that the script uses: `$OCIO` wins over the script's own choice, as in Nuke."""
-    named = os.environ.get("OCIO") or str(root["customOCIOConfigPath"].value())
+    evaluated = root.knob("OCIOConfigPath")
+    chosen = str(evaluated.value()) if evaluated is not None else str(root["customOCIOConfigPath"].value())
+    named = os.environ.get("OCIO") or chosen
     return ocio.Config.CreateFromFile(named) if named else ocio.GetCurrentConfig()
 
 

@@ -99,7 +99,8 @@ def frames_of(node: nuke.Node, given: str = "") -> Tuple[int, ...]:
 def fill(node: nuke.Node, gizmo: Gizmo) -> None:
     """Give a node what it must have before results can have a place: id, seed, colourspace and cache root.
 
-    A still that never had an id holds the current frame. Only empty knobs are filled. The cache root stays empty in a script that was never saved.
+    A still that never had an id holds the current frame. Only empty knobs are filled. The cache root stays empty in a
+    script that was never saved.
     """
     with without_undo():
         _fill(node, gizmo)

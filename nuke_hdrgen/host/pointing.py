@@ -37,6 +37,9 @@ def show(node: nuke.Node, pattern: str, frames: Sequence[int]) -> None:
     held = nodes.flag(node, "still") and nodes.whole(node, "still_frame") in frames
     with nodes.untouched():
         node["baked"].setExpression(ALWAYS if held else baked_expression(frames))
+        read = node.node("HDRGenOut")
+        if nuke.GUI and read is not None:
+            read["reload"].execute()  # a Read that once met a missing file looks again
 
 
 def refresh(node: nuke.Node) -> None:

@@ -41,7 +41,7 @@ class WindowReport:
         self._pieces = pieces
         self._task = nuke.ProgressTask(f"{self._name}: {pack}")
         about = "" if self._estimate_s is None else f", about {duration(self._estimate_s)} on {device}"
-        self._line = f"{pieces} frames{about}"
+        self._line = f"{frames_text(pieces)}{about}"
 
     def step(self, piece: Piece, progress: Progress) -> None:
         """Remember what is to be shown."""
@@ -81,7 +81,7 @@ class LineReport:
     def begin(self, pieces: int, pack: str, device: str) -> None:
         """Say what will be done."""
         self._pieces = pieces
-        self._write(f"HDRGEN {pieces} frames with {pack} on {device}")
+        self._write(f"HDRGEN {frames_text(pieces)} with {pack} on {device}")
 
     def step(self, piece: Piece, progress: Progress) -> None:
         """Say what the sidecar does."""
@@ -111,6 +111,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def frames_text(count: int) -> str:
+    """A number of frames in words."""
+    return "1 frame" if count == 1 else f"{count} frames"
 
 
 def _words(progress: Progress) -> str:

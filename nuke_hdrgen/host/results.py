@@ -67,7 +67,7 @@ def check_writable(folder: str) -> None:
             pass
     except OSError as error:
         raise StorageError(
-            f"{folder} cannot be written ({error.strerror}); free space, or choose another cache_root"
+            f"{folder} cannot be written ({error.strerror}); check it and its disk, or choose another cache_root"
         ) from error
 
 

@@ -6,6 +6,7 @@ It owns the two lifetimes as Nuke uses them: shared with a GUI, private in termi
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from typing import Callable, Generator
 
@@ -14,8 +15,10 @@ from nuke_hdrgen.client.address import SERVER_VARIABLE, find_server
 from nuke_hdrgen.client.connection import Connection, connect
 from nuke_hdrgen.client.launch import PrivateSidecar, Start, connect_or_start, sidecar_command
 from nuke_hdrgen.wire.errors import NoServer
-from nuke_hdrgen.wire.messages import Free, Health
+from nuke_hdrgen.wire.messages import Free, Health, Status
 
+FREE_S = 8.0  # a worker tells what it holds every two seconds
+FREE_POLL_S = 0.25
 CLIENT = f"nuke-hdrgen {__version__}"
 
 
@@ -52,8 +55,15 @@ def private_or_named() -> Generator[Callable[[], Connection], None, None]:
 
 
 def free_devices() -> str:
-    """Have the sidecar unload every idle pack; one line about what is free now. Never starts a sidecar."""
+    """Have the sidecar unload every idle pack, wait until it has, and say in a line what is free now.
+
+    Packs at work stay. Never starts a sidecar. Raises NoServer.
+    """
+    ends = time.monotonic() + FREE_S
     with connect(find_server(None, os.environ), session(), CLIENT) as connection:
         health = connection.ask(Free(), Health)
+        while any(worker.packs for worker in health.workers) and time.monotonic() < ends:
+            time.sleep(FREE_POLL_S)
+            health = connection.ask(Status(), Health)
     memory = (f"{w.device}: {w.memory_free_mib:.0f} of {w.memory_total_mib:.0f} MiB free" for w in health.workers)
     return "; ".join(memory) or "no worker holds any memory"

@@ -107,7 +107,7 @@ def test_a_start_that_fails_says_why(start: launch.Start) -> None:
     with pytest.raises(NoServer, match="status 5: the device is on fire"):
         launch.connect_or_start(failing, "s")
     silent = launch.replace(start, command=(sys.executable, "-c", ""))
-    with pytest.raises(NoServer, match="status 0: its log is empty"):
+    with pytest.raises(NoServer, match="status 0: it said nothing"):
         launch.connect_or_start(silent, "s")
     missing = launch.replace(start, command=("/no/such/program",))
     with pytest.raises(NoServer, match="cannot be started with '/no/such/program'"):

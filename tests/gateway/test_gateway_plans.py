@@ -13,7 +13,7 @@ import pytest
 
 from hdrgen_server.contracts.descriptor import Descriptor, Memory, Sizes
 from hdrgen_server.gateway.__main__ import devices
-from hdrgen_server.gateway.admission import check_frame, check_memory, needed_mib
+from hdrgen_server.gateway.admission import check_frame, check_memory, needed_mib, with_site_provenance
 from hdrgen_server.gateway.listen import Peer, check_peer
 from hdrgen_server.gateway.logs import JsonLines
 from hdrgen_server.gateway.metrics import FILE_NAME, Metrics
@@ -314,3 +314,12 @@ def test_logs_are_json_lines_without_tokens():
     assert "t0p" not in line
     assert json.loads(line)["what"] == "x 1"
     assert json.loads(line)["job"] == "j1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "site", "kept"),
+    [("full", "full", "full"), ("full", "digest", "digest"), ("none", "digest", "none"), ("digest", "full", "digest")],
+)
+def test_a_site_may_keep_provenance_out_of_results(asked: str, site: str, kept: str) -> None:
+    request = m.Open("j", "hdrfuse", 2, m.Colourspace("x", "lin_rec709_scene"), provenance=asked)
+    assert with_site_provenance(request, site).provenance == kept

@@ -29,8 +29,9 @@ CHANGED: dict[str, dict[str, object]] = {
         "take": 2, "unbaked": "error", "still": True, "still_frame": 1005, "colourspace": "lin_ap1_scene",
     },
     "Txt2HDR": {
-        "bake_id": "2a1b2c3d4e5f", "seed": 13, "prompt": "a \"low\" sun [over] {water},\ncalm", "negative_prompt": "people",
-        "size_width": 2048, "projection": "panorama", "count": 4, "variation": 3, "strength": 0.25, "show_result": False,
+        "bake_id": "2a1b2c3d4e5f", "seed": 13, "prompt": "a \"low\" sun [over] {water},\ncalm",
+        "negative_prompt": "people", "size_width": 2048, "projection": "panorama", "count": 4, "variation": 3,
+        "strength": 0.25, "show_result": False,
     },
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nuke_hdrgen.client.launch import PrivateSidecar, Start
+from tests.fakes.nuke import errors
 from tests.fakes.nuke.api import FakeNuke
 from tests.fakes.nuke.nodes import Node
 
@@ -64,6 +65,7 @@ def start_nuke(surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     yield start
     forget()
+    assert not errors.REFUSED, "an API that this Nuke does not know was used"
 
 
 class _Panels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nuke_hdrgen.client.launch import PrivateSidecar, Start
 from nuke_hdrgen.wire import messages as m
 from tests.fakes.fake_gateway import FakeGateway, Side
 from tests.fakes.nuke.api import FakeNuke
@@ -295,3 +297,22 @@ def test_cancel_while_the_sidecar_works_frees_its_job(
         assert node["status"].value() == "the bake of SDR2HDR1 was cancelled; finished frames are kept"
         assert nothing_left(tmp_path)
         assert not nuke.progress[0].open
+
+
+def test_a_site_that_keeps_no_provenance_is_told(
+    start_nuke: Callable[..., FakeNuke], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-m", "hdrgen_server.gateway", "--device", "cpu"]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HDRGEN_PROVENANCE": "none"}
+    with PrivateSidecar(Start(command, environment=environment), "test") as running:
+        monkeypatch.setenv("HDRGEN_SERVER", str(running.connection.peer.endpoint.address))
+        nuke = start_nuke(gui=True)
+        assert "provenance=none leaves a bake without the key" in pressed(nuke, sdr2hdr(nuke), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ACEScg", "lin_rec709"])
+def test_a_colourspace_that_is_no_interop_id(gui: FakeNuke, tmp_path: Path, name: str) -> None:
+    node = sdr2hdr(gui)
+    node["colourspace"].setValue(name)
+    settle(gui)
+    assert f"'{name}' is no interop id; the nearest are " in pressed(gui, node, tmp_path)

@@ -24,12 +24,12 @@ def test_a_bake_of_each_gizmo_shows_its_result_and_a_second_sends_nothing(
     after = rgba_of(gui, node, FIRST)
     assert np.isfinite(after).all()
     assert after[..., :3].max() > max(1.5, before[..., :3].max())
-    assert "1 frames baked" in node["status"].value()
+    assert "1 frame baked" in node["status"].value()
 
     kept = files(tmp_path / "hdrgen_cache")
     press(gui, node, "bake")
     assert files(tmp_path / "hdrgen_cache") == kept
-    assert node["status"].value() == "nothing to bake, 1 were there"
+    assert node["status"].value() == "nothing to bake, 1 frame found"
 
 
 def test_a_range_is_fused_frame_by_frame(gui: FakeNuke, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_new_take_carries_the_frames_that_are_not_baked_anew(gui: FakeNuke, tm
     assert not np.array_equal(rgba_of(gui, node, 1002)[..., :3], before[1002][..., :3])
     node.setInput(0, gui.toNode("Plate1"))
     press(gui, node, "bake")  # as it was before: nothing is sent, and the first take is not lost
-    assert node["status"].value() == "nothing to bake, 1 were there"
+    assert node["status"].value() == "nothing to bake, 1 frame found"
 
 
 def test_stale_frames_are_the_missing_ones_until_something_upstream_changes(gui: FakeNuke, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_renaming_keeps_the_bake(gui: FakeNuke, tmp_path: Path, baked: Node) -> 
     settle(gui)
     assert baked["result_path"].value() == path
     press(gui, baked, "bake")
-    assert baked["status"].value() == "nothing to bake, 1 were there"
+    assert baked["status"].value() == "nothing to bake, 1 frame found"
 
 
 def test_undoing_a_delete_brings_the_bake_back(gui: FakeNuke, baked: Node) -> None:

@@ -6,6 +6,7 @@ Pure: it owns the checks and their one-line answers. It must not know sockets, s
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.packs.registry import Registry
@@ -13,6 +14,7 @@ from nuke_hdrgen.wire import messages as m
 from nuke_hdrgen.wire.errors import BadInput, BadParameter, InvalidMessage, OutOfMemory
 
 ECHO = "echo"
+PROVENANCES = ("full", "digest", "none")
 
 
 def admit(request: m.Open, registry: Registry, require_licence: Callable[[Pack], None]) -> Pack:
@@ -33,6 +35,12 @@ def admit(request: m.Open, registry: Registry, require_licence: Callable[[Pack],
         raise BadInput(f"{pack.name} takes {allowed} frames a job, got {request.frames}")
     descriptor.made_size(descriptor.resolve(request.parameters))
     return pack
+
+
+def with_site_provenance(request: m.Open, site: str) -> m.Open:
+    """The request with no more provenance in its results' headers than the site's settings allow."""
+    strictest = max(request.provenance, site, key=PROVENANCES.index)
+    return request if strictest == request.provenance else replace(request, provenance=strictest)
 
 
 def check_frame(frame: m.Frame, expected_index: int, request: m.Open, pack: Pack) -> None:

@@ -11,7 +11,7 @@ import socket
 from collections import OrderedDict
 from typing import TYPE_CHECKING, cast
 
-from hdrgen_server.gateway.admission import ECHO, admit, check_frame
+from hdrgen_server.gateway.admission import ECHO, admit, check_frame, with_site_provenance
 from hdrgen_server.gateway.channel import Channel
 from hdrgen_server.gateway.job import Job
 from hdrgen_server.gateway.listen import Peer
@@ -185,6 +185,7 @@ class Connection:
         try:
             self.gateway.refuse_when_stopping()
             pack = admit(request, self.gateway.registry, self.gateway.require_licence)
+            request = with_site_provenance(request, self.gateway.settings.provenance)
             job = self.gateway.new_job(self, request, pack)
             if request.operation != ECHO:
                 self.gateway.dispatcher.submit(job)

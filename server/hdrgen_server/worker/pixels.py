@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Literal, cast
 
 import numpy as np
 
+from hdrgen_server.colour.interop import INTEROP
 from hdrgen_server.colour.interop import colourspace as interop_colourspace
 from hdrgen_server.colour.ocio import convert
 from hdrgen_server.colour.sanitise import sanitise
 from hdrgen_server.contracts.frame import Chromaticities, Colourspace, Frame
 from hdrgen_server.image.exr import encode_exr, read_exr_frame
 from nuke_hdrgen.wire import messages as m
+from nuke_hdrgen.wire.errors import UnknownColourspace
 
 RAW_DTYPES = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 
@@ -66,7 +69,14 @@ def encode(
 
 
 def colourspace_of(stated: m.Colourspace) -> Colourspace:
-    """The wire's colourspace as the contracts' one."""
+    """The wire's colourspace as the contracts' one.
+
+    Raises UnknownColourspace for an interop id that is none, with the nearest ones: a file tagged with it would tell
+    nobody anything.
+    """
+    if stated.interop_id and stated.interop_id not in INTEROP:
+        near = ", ".join(get_close_matches(stated.interop_id, INTEROP, 3, 0.3)) or ", ".join(sorted(INTEROP))
+        raise UnknownColourspace(f"{stated.interop_id!r} is no interop id; the nearest are {near}")
     return Colourspace(
         stated.name,
         stated.interop_id,
