@@ -23,10 +23,14 @@ def start() -> None:
 
 
 def start_gui() -> None:
-    """With a GUI: the gizmos in the Nodes menu, the sidecar in the menu bar."""
+    """With a GUI: the gizmos in the Nodes menu, the sidecar in the menu bar.
+
+    A new Txt2HDR does not take what is selected as its start picture.
+    """
     toolbar = nuke.menu("Nodes").addMenu(MENU)
     for gizmo in GIZMOS:
-        toolbar.addCommand(gizmo.name, f"nuke.createNode('{gizmo.name}')", icon=f"{gizmo.name}.png")
+        alone = "" if gizmo.has_plate else "[node.setSelected(False) for node in nuke.selectedNodes()]; "
+        toolbar.addCommand(gizmo.name, f"{alone}nuke.createNode('{gizmo.name}')", icon=f"{gizmo.name}.png")
     nuke.menu("Nuke").addMenu(MENU).addCommand("Start sidecar", start_sidecar)
 
 

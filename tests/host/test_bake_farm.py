@@ -45,6 +45,7 @@ def shot(nuke: FakeNuke, folder: Path) -> Path:
     write_plates(folder / "plates")
     for name, make in MAKERS.items():
         node = make(nuke)
+        node["still"].setValue(False)
         if name != "Txt2HDR":
             for index in range(len(EVS)):
                 node.setInput(index, read(nuke, folder / "plates", index if name == "HDRFuse" else 1))
@@ -99,9 +100,7 @@ def test_ten_frames_baked_in_a_terminal_render_anywhere_as_they_do_in_a_gui(
     assert "Error" not in baked.stdout + baked.stderr
     assert "HDRGEN frame 1010 baked (10/10)" in baked.stdout
     kept = files(tmp_path / "hdrgen_cache")
-    assert sorted(Path(name).name for name in kept) == sorted(
-        [f"out.{frame}.exr" for frame in FRAMES] * 2 + [f"out.{FIRST}.exr"]
-    )
+    assert sorted(Path(name).name for name in kept) == sorted([f"out.{frame}.exr" for frame in FRAMES] * 3)
 
     rendered = farm("-x", "-F", "1001-1010", str(script), NUKE_PATH=str(ROOT / "gizmos"), HDRGEN_SIDECAR="false")
     assert rendered.returncode == 0, rendered.stderr
@@ -125,6 +124,14 @@ def test_ten_frames_baked_in_a_terminal_render_anywhere_as_they_do_in_a_gui(
             np.testing.assert_array_equal(comp, rgba_of(nuke, node, frame)[..., :3])
             assert any(key.endswith("hdrgen/key") for key in header), (name, frame, sorted(header))
     assert files(tmp_path / "hdrgen_cache") == kept
+    for name in MAKERS:
+        node = nuke.toNode(f"{name}1")
+        farm_made = [rgba_of(nuke, node, frame) for frame in FRAMES]
+        node["cache_root"].setValue(f"{tmp_path}/gui")
+        press(nuke, node, "bake_range")
+        assert node["status"].value().startswith("10 frames baked in ")
+        for frame, pixels in zip(FRAMES, farm_made, strict=True):
+            np.testing.assert_array_equal(rgba_of(nuke, node, frame), pixels)
     for data in kept.values():
         for said in (b"colorInteropID", b"chromaticities", b"hdrgen/pack_digest", b"hdrgen/seed", b"hdrgen/operation"):
             assert said in data

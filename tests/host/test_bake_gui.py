@@ -44,3 +44,15 @@ def test_a_range_is_fused_frame_by_frame(gui: FakeNuke, tmp_path: Path) -> None:
         well = ((reference[..., :3] > 0.05) & (reference[..., :3] < 0.9)).all(axis=2)
         np.testing.assert_allclose(fused[well], reference[well], rtol=0.02)
     np.testing.assert_array_equal(rgba_of(gui, node, 1005), exposed(0.0, 1005))
+
+
+def test_the_default_pack_of_a_bracket_is_the_embedded_model(gui: FakeNuke, tmp_path: Path) -> None:
+    node = hdrfuse(gui)
+    node["pack"].setValue("")
+    save(gui, tmp_path)
+    press(gui, node, "bake")
+    assert gui.messages == []
+    picture = gui.pixels(node, FIRST)
+    assert picture.metadata["exr/hdrgen/pack"] == "gmodiff-s"
+    assert picture.planes["rgba.red"].max() > 2.0
+    assert {"hdrgen.confidence", "hdrgen.gain_r", "hdrgen.clipped"} <= set(picture.planes)

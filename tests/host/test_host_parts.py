@@ -171,7 +171,10 @@ def test_menus_and_panel(start_nuke) -> None:
     nuke = start_nuke(gui=True)
     for name in ("HDRFuse", "SDR2HDR", "Txt2HDR"):
         nuke.run_menu(f"Nodes/HDRGen/{name}")
-    assert sorted(node.Class() for node in nuke.allNodes()) == ["HDRFuse", "SDR2HDR", "Txt2HDR"]
+    made = {node.Class(): node for node in nuke.allNodes()}
+    assert sorted(made) == ["HDRFuse", "SDR2HDR", "Txt2HDR"]
+    assert made["SDR2HDR"].input(0) is made["HDRFuse"]
+    assert made["Txt2HDR"].input(0) is None
     assert sys.modules["nukescripts.panels"].registered[1] == "HDRGen"  # type: ignore[attr-defined]
 
 
