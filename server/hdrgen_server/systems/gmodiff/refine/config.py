@@ -139,7 +139,7 @@ SD21_UNET = UNetConfig(
     cross_attention_dim=1024, norm_num_groups=32,
 )  # fmt: skip
 
-S_VAE = VAEConfig((32, 64, 96, 96), layers_per_block=1, norm_num_groups=16, scaling_factor=1.0, sample_size=128)
+S_VAE = VAEConfig((24, 48, 96, 96), layers_per_block=1, norm_num_groups=8, scaling_factor=1.0, sample_size=128)
 S_UNET = UNetConfig(
     (64, 96, 96), (False, True, True), layers_per_block=1, heads=(2, 3, 3), cross_attention_dim=96, norm_num_groups=16,
     sample_size=16,
