@@ -53,7 +53,7 @@ def test_the_portable_tests_pass_on_a_bare_python(version: str, tmp_path: Path) 
     python = interpreter(version)
     if python is None:
         pytest.skip(f"no working python{version} on PATH or under pyenv")
-    environment = {"PATH": os.defpath, "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "LC_ALL": "C.UTF-8"}
+    environment = {"PATH": os.defpath, "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
         [python, "-I", "-S", "-B", "-W", "error", str(RUN)], cwd=tmp_path, env=environment,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
