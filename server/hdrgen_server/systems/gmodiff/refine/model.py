@@ -36,8 +36,7 @@ class Refiner(nn.Module):
         self.condition = encoder_only(AutoencoderKL(**config.vae.arguments()))
         self.unet = UNet2DConditionModel(**config.unet.arguments(2 * latent, latent))
         nn.init.zeros_(self.unet.conv_in.weight[:, latent:])
-        self.prior = Prior(CONFIGS[config.regressor].widths, config.unet.cross_attention_dim)
-        self.blocks = refinement_blocks(config)
+        self.prior, self.blocks = additions(config)
         self.signal, self.noise = signal_and_noise(config.schedule)
 
     def encode(self, gain: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -78,6 +77,19 @@ class Refiner(nn.Module):
     def multiple(self) -> int:
         """Pixels that each side must be a multiple of: the VAE's factor times the UNet's."""
         return self.config.vae.factor << (len(self.config.unet.block_out_channels) - 1)
+
+
+def additions(config: RefinerConfig) -> tuple[Prior, nn.ModuleList]:
+    """What no base model has: c_L's projection and the refinement blocks, with their first values."""
+    return Prior(CONFIGS[config.regressor].widths, config.unet.cross_attention_dim), refinement_blocks(config)
+
+
+def use_released_initialisation(refiner: Refiner) -> None:
+    """Start L0's half of conv_in as the public code does: normal, with the deviation of the other half."""
+    latent = refiner.config.vae.latent_channels
+    with torch.no_grad():
+        weight = refiner.unet.conv_in.weight
+        weight[:, latent:] = torch.randn_like(weight[:, latent:]) * weight[:, :latent].std()
 
 
 def mask_weight(mask: Tensor) -> Tensor:

@@ -1,0 +1,181 @@
+"""Fills a refiner: base weights from a diffusers folder or one safetensors file, then what stage two trained.
+
+It owns the files' layout and every complaint about them. It must not know tiles, training or pickles: nothing here
+opens one.
+
+A stage-two folder holds `refine.safetensors` (conv_in, c_L's projection and the refinement blocks) and `lora/` with one
+adapter a network; a network whose rank is 0 was trained whole and lies in the base folder as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from hdrgen_server.systems.gmodiff.refine.config import RefinerConfig
+from hdrgen_server.systems.gmodiff.refine.lora import ADAPTER, adapted, add_lora
+from hdrgen_server.systems.gmodiff.refine.model import Refiner, additions
+from nuke_hdrgen.wire.errors import BadInput
+
+REFINED_FILE = "refine.safetensors"
+LORA_FOLDER = "lora"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+STRUCTURE = ("block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups", "cross_attention_dim")
+LDM_MARK = "first_stage_model."
+
+
+def load_base(config: RefinerConfig, source: Path) -> Refiner:
+    """A refiner with base weights, in float32, and nothing trained on top.
+
+    `source` is a folder with `unet/` and `vae/` as diffusers saves them, or one .safetensors file in the layout of the
+    original Stable Diffusion code. Raises BadInput naming the file and what in it is wrong.
+    """
+    with torch.device("meta"):
+        refiner = Refiner(config)
+    if source.is_dir():
+        vae = _from_folder(config, source / "vae", AutoencoderKL)
+        unet = _from_folder(config, source / "unet", UNet2DConditionModel)
+        refiner.vae.register_to_config(scaling_factor=_config_of(source / "vae").get("scaling_factor", 0.18215))
+    else:
+        vae, unet = _from_file(config, source)
+    where = str(source)
+    fill(refiner.vae, vae, where)
+    encoder = {name: tensor.clone() for name, tensor in vae.items() if name.startswith(("encoder.", "quant_conv."))}
+    fill(refiner.condition, encoder, where)
+    refiner.condition.register_to_config(scaling_factor=refiner.vae.config["scaling_factor"])
+    fill(refiner.unet, widened(unet, config.vae.latent_channels), where)
+    refiner.prior, refiner.blocks = additions(config)
+    return refiner
+
+
+def load_refined(refiner: Refiner, folder: Path) -> None:
+    """Load what stage two trained on top of the base: `refine.safetensors` and the adapters, which are left unmerged.
+
+    Raises BadInput naming the file and the tensor that is missing, left over or of another shape.
+    """
+    path = folder / REFINED_FILE
+    state = read_tensors(path)
+    own = {name: t for name, t in refiner.state_dict().items() if name.startswith(("prior.", "blocks."))}
+    own |= {name: refiner.state_dict()[name] for name in ("unet.conv_in.weight", "unet.conv_in.bias")}
+    check(own, state, str(path))
+    refiner.load_state_dict(state, strict=False)
+    add_lora(refiner)
+    for name, (network, _, _) in adapted(refiner).items():
+        file = folder / LORA_FOLDER / f"{name}.safetensors"
+        adapter = read_tensors(file)
+        check(get_peft_model_state_dict(network, adapter_name=ADAPTER), adapter, str(file))
+        set_peft_model_state_dict(network, adapter, adapter_name=ADAPTER)
+
+
+def refined_state(refiner: Refiner) -> dict[str, Tensor]:
+    """The tensors of `refine.safetensors`."""
+    kept = ("prior.", "blocks.", "unet.conv_in.")
+    return {name: tensor.contiguous() for name, tensor in refiner.state_dict().items() if name.startswith(kept)}
+
+
+def widened(state: Mapping[str, Tensor], latent_channels: int) -> dict[str, Tensor]:
+    """The UNet's weights with zeros for L0's channels in `conv_in`, where the base has none."""
+    weight = state.get("conv_in.weight")
+    if weight is None or weight.shape[1] != latent_channels:
+        return dict(state)
+    return {**state, "conv_in.weight": torch.cat([weight, torch.zeros_like(weight)], dim=1)}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file in float32. Raises BadInput when it is missing, cut short or something else."""
+    if path.suffix != ".safetensors":
+        raise BadInput(f"{path} is no .safetensors file; convert it with `hdrgen packs add` first")
+    try:
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path} cannot be read as safetensors ({_first_line(error)}); fetch or add it again") from error
+
+
+def check(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], where: str) -> None:
+    """Raises BadInput naming the first tensor that is missing, has another shape or is left over."""
+    for name, tensor in wanted.items():
+        if name not in given:
+            raise BadInput(f"{where} has no tensor {name}; it is cut short or belongs to another model family")
+        if given[name].shape != tensor.shape:
+            shapes = f"{tuple(given[name].shape)}, not {tuple(tensor.shape)}"
+            raise BadInput(f"{where}: tensor {name} has shape {shapes}; it belongs to another model family or size")
+    extra = sorted(set(given) - set(wanted))
+    if extra:
+        raise BadInput(f"{where} has {len(extra)} tensors that do not belong there, such as {extra[0]}")
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Put exactly these tensors into a module built on the meta device. Raises BadInput as `check` does."""
+    check(module.state_dict(), state, where)
+    module.load_state_dict(state, assign=True)
+
+
+def _from_folder(
+    config: RefinerConfig, folder: Path, network: type[AutoencoderKL] | type[UNet2DConditionModel]
+) -> dict[str, Tensor]:
+    """One network's weights, read by diffusers, which knows the older names in published folders."""
+    found = _config_of(folder)
+    latent = config.vae.latent_channels
+    wanted = config.vae.arguments() if network is AutoencoderKL else config.unet.arguments(latent, latent)
+    for name in STRUCTURE:
+        if name in wanted and _plain(found.get(name)) != _plain(wanted[name]):
+            raise BadInput(
+                f"{folder / 'config.json'}: {name} is {found.get(name)}, this pack needs {_plain(wanted[name])}; "
+                "the folder holds another model family or size"
+            )
+    try:
+        loaded: Any = network.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, torch_dtype=torch.float32
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise BadInput(f"{folder} cannot be loaded: {_first_line(error)}; fetch or add it again") from error
+    module, notes = loaded
+    if notes["missing_keys"]:
+        raise BadInput(f"{folder} has no tensor {min(notes['missing_keys'])}; its {WEIGHTS} is not complete")
+    return module.state_dict()
+
+
+def _from_file(config: RefinerConfig, path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """VAE and UNet out of one file in the original layout, renamed by diffusers' own tables."""
+    state = read_tensors(path)
+    if not any(name.startswith(LDM_MARK) for name in state):
+        raise BadInput(f"{path} has no tensors named {LDM_MARK}*; it is no Stable Diffusion checkpoint")
+    latent = config.vae.latent_channels
+    try:
+        vae = convert_ldm_vae_checkpoint(state, config.vae.arguments())
+        unet = convert_ldm_unet_checkpoint(state, config.unet.arguments(latent, latent))
+    except (KeyError, IndexError) as error:
+        raise BadInput(f"{path} lacks {error}; it belongs to another model family") from error
+    return vae, unet
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"{path} cannot be read; a base model is a folder with unet/ and vae/ as diffusers saves them"
+        ) from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} is no table of settings; fetch or add the folder again")
+    return found
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
