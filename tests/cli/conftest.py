@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +26,25 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"
+
+
+@pytest.fixture
+def sidecar_ends(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The shared sidecar that a command started is ended with the test."""
+    monkeypatch.setenv("HDRGEN_DEVICE", "cpu")
+    monkeypatch.setenv("HDRGEN_IDLE_EXIT_S", "20")
+    yield
+    endpoint = Path(os.environ["XDG_RUNTIME_DIR"]) / "hdrgen" / "endpoint.json"
+    if not endpoint.is_file():
+        return
+    pid = json.loads(endpoint.read_text(encoding="utf-8"))["pid"]
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 20
+    while endpoint.is_file() and time.monotonic() < deadline:
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            break
 
 
 @pytest.fixture

@@ -6,11 +6,9 @@ import json
 import os
 import re
 import resource
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,25 +26,7 @@ from hdrgen_server.image.tags import LIN_REC709_SCENE
 
 EXAMPLES = [demo.EXAMPLES / "bracket" / f"{name}.jpg" for name in demo.BRACKET]
 MERGE = ("--pack", "merge", "--colourspace", "lin_rec709_scene")
-
-
-@pytest.fixture(autouse=True)
-def _sidecar_ends(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The shared sidecar that a command started is ended with the test."""
-    monkeypatch.setenv("HDRGEN_DEVICE", "cpu")
-    monkeypatch.setenv("HDRGEN_IDLE_EXIT_S", "20")
-    yield
-    endpoint = Path(os.environ["XDG_RUNTIME_DIR"]) / "hdrgen" / "endpoint.json"
-    if not endpoint.is_file():
-        return
-    pid = json.loads(endpoint.read_text(encoding="utf-8"))["pid"]
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 20
-    while endpoint.is_file() and time.monotonic() < deadline:
-        try:
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            break
+pytestmark = pytest.mark.usefixtures("sidecar_ends")
 
 
 def fused(hdrgen: Run, images: list[Path], evs: str, *options: object) -> tuple[Frame, dict[str, object]]:

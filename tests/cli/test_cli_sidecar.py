@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +17,7 @@ from hdrgen_server.image.reading import read_frame
 
 LINEAR = Colourspace("lin_rec709_scene", "lin_rec709_scene")
 EXAMPLES = [demo.EXAMPLES / "bracket" / f"{name}.jpg" for name in demo.BRACKET]
-
-
-@pytest.fixture(autouse=True)
-def _sidecar_ends(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The shared sidecar that a command started is ended with the test."""
-    monkeypatch.setenv("HDRGEN_DEVICE", "cpu")
-    monkeypatch.setenv("HDRGEN_IDLE_EXIT_S", "20")
-    yield
-    endpoint = Path(os.environ["XDG_RUNTIME_DIR"]) / "hdrgen" / "endpoint.json"
-    if not endpoint.is_file():
-        return
-    pid = json.loads(endpoint.read_text(encoding="utf-8"))["pid"]
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 20
-    while endpoint.is_file() and time.monotonic() < deadline:
-        try:
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            break
+pytestmark = pytest.mark.usefixtures("sidecar_ends")
 
 
 def linear_of(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -67,6 +67,12 @@ def command(
     ] = None,
     aovs: Annotated[bool, typer.Option("--aovs", help="Write the system's masks as layers.")] = False,
     preview: Annotated[str | None, typer.Option(metavar="OUT.png", help="Write a contact sheet too.")] = None,
+    gainmap: Annotated[
+        str | None, typer.Option(metavar="OUT.png", help="Write the 8-bit gain map over the reference too.")
+    ] = None,
+    gainmap_jpeg: Annotated[
+        str | None, typer.Option(metavar="OUT.jpg", help="Write an Ultra HDR JPEG too: the reference and its gain map.")
+    ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="PARAMETER=VALUE", help="Any parameter of the pack.")
     ] = None,
@@ -82,7 +88,8 @@ def command(
     inputs.check_reference(reference, len(images))
     evs = inputs.parse_evs(ev, len(images))
     moments = inputs.moments(images)
-    targets = outputs.plan(output, preview, [moment.number for moment in moments])
+    targets = outputs.plan(outputs.Names(output, preview, gainmap, gainmap_jpeg), [moment.number for moment in moments])
+    outputs.spare(targets, [path for moment in moments for path in moment.paths])
     settings = load_settings(server=server)
     spaces = inputs.spaces(settings, config, colourspace, input_colourspace)
     given = parse_sets(sets or []) | ({} if steps is None else {"steps": str(steps)})

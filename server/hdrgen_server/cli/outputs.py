@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hdrgen_server.cli import console
+from hdrgen_server.cli import console, gainmaps
 from hdrgen_server.cli.finishing import Finished
+from hdrgen_server.cli.gainmaps import GainFiles
 from hdrgen_server.cli.inputs import Bracket
 from hdrgen_server.cli.jobs import Outcome
 from hdrgen_server.contracts.frame import Colourspace
@@ -26,26 +27,56 @@ class Target:
 
     exr: Path
     preview: Path | None
+    gain: GainFiles = GainFiles()
 
 
-def plan(output: str, preview: str | None, numbers: Sequence[int]) -> tuple[Target, ...]:
+@dataclass(frozen=True)
+class Names:
+    """What the options call the files, None for what is not asked for."""
+
+    exr: str
+    preview: str | None = None
+    gainmap: str | None = None
+    gainmap_jpeg: str | None = None
+
+
+def plan(names: Names, numbers: Sequence[int]) -> tuple[Target, ...]:
     """The files of each result; `numbers` are the sequence's frames, one for a still.
 
     Raises BadInput for a name of another type, or of one file for a sequence; StorageError where nothing can be
     written.
     """
-    _check_suffix(output, ".exr", "-o")
-    if preview is not None:
-        _check_suffix(preview, ".png", "--preview")
+    _check_suffix(names.exr, "-o", ".exr")
+    for name, option, suffixes in (
+        (names.preview, "--preview", (".png",)),
+        (names.gainmap, "--gainmap", (".png",)),
+        (names.gainmap_jpeg, "--gainmap-jpeg", (".jpg", ".jpeg")),
+    ):
+        if name is not None:
+            _check_suffix(name, option, *suffixes)
     targets: list[Target] = []
     for number in numbers:
-        exr = _named(output, number, len(numbers))
-        picture = None if preview is None else _named(preview, number, len(numbers))
-        for path in (exr, picture):
-            if path is not None:
-                _check_writable(path)
-        targets.append(Target(exr, picture))
+        exr = _named(names.exr, number, len(numbers))
+        preview, png, jpeg = (
+            None if name is None else _named(name, number, len(numbers))
+            for name in (names.preview, names.gainmap, names.gainmap_jpeg)
+        )
+        given = [path for path in (exr, preview, png, jpeg) if path is not None]
+        for path in given:
+            _check_writable(path)
+            if given.count(path) > 1:
+                raise BadInput(f"{path} is named for two of the files; give each its own name")
+        targets.append(Target(exr, preview, GainFiles(png, jpeg)))
     return tuple(targets)
+
+
+def spare(targets: Sequence[Target], inputs: Sequence[Path]) -> None:
+    """Raises BadInput when a file that will be written is one of the inputs."""
+    read = {path.resolve() for path in inputs}
+    for target in targets:
+        for path in (target.exr, target.preview, target.gain.png, target.gain.jpeg):
+            if path is not None and path.resolve() in read:
+                raise BadInput(f"{path} is an input; give the result another name")
 
 
 def write(target: Target, outcome: Outcome, finished: Finished, bracket: Bracket, space: Colourspace) -> dict[str, Any]:
@@ -57,12 +88,15 @@ def write(target: Target, outcome: Outcome, finished: Finished, bracket: Bracket
         from hdrgen_server.cli.preview import write_preview
 
         write_preview(target.exr, target.preview, (-4.0, -2.0, 0.0, 2.0))
+    gain = gainmaps.write(target.gain, finished.body, bracket, space)
     warnings = [*([bracket.warning] if bracket.warning else []), *outcome.warnings, *finished.warnings]
+    warnings += gainmaps.warnings(gain)
     for warning in warnings:
         console.note(warning)
     return {
         "output": str(target.exr),
         "preview": None if target.preview is None else str(target.preview),
+        "gainmap": gain or None,
         "inputs": [str(path) for path in bracket.paths],
         "evs": list(bracket.evs),
         "reference": bracket.reference,
@@ -83,6 +117,8 @@ def sentence(result: dict[str, Any], pack: Pack) -> str:
     bad = {name: count for name, count in result["counts"].items() if count and name in {"nan", "inf"}}
     replaced = f", replaced {' and '.join(f'{count} {name}' for name, count in bad.items())} samples" if bad else ""
     picture = f", preview {result['preview']}" if result["preview"] else ""
+    gain = result["gainmap"] or {}
+    picture += "".join(f", gain map {gain[kind]}" for kind in ("png", "jpeg") if gain.get(kind))
     return f"{what}{replaced}{picture}, {result['seconds']:.1f} s"
 
 
@@ -96,9 +132,9 @@ def _named(name: str, number: int, count: int) -> Path:
     return Path(name)
 
 
-def _check_suffix(name: str, suffix: str, option: str) -> None:
-    if Path(name).suffix.lower() != suffix:
-        raise BadInput(f"{option} {name} is no {suffix} file; results are written as {suffix}")
+def _check_suffix(name: str, option: str, *suffixes: str) -> None:
+    if Path(name).suffix.lower() not in suffixes:
+        raise BadInput(f"{option} {name} is no {suffixes[0]} file; it is written as {suffixes[0]}")
 
 
 def _check_writable(path: Path) -> None:

@@ -24,7 +24,7 @@ def parse_stops(text: str) -> tuple[float, ...]:
 
 
 def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scene-linear EXR.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scene-linear EXR, or an Ultra HDR JPEG.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.png", help="The picture to write.")],
     false_colour: Annotated[bool, typer.Option("--false-colour", help="Luminance in stops from mid-grey.")] = False,
     stops: Annotated[str, typer.Option(metavar="S1,S2,…", help="Exposures of the sheet, in stops.")] = "-4,-2,0,2",
@@ -43,7 +43,8 @@ def write_preview(file: Path, output: Path, stops: tuple[float, ...], *, false_c
     """Read a scene-linear file and write its picture. Raises BadInput and StorageError."""
     from hdrgen_server.image import preview
     from hdrgen_server.image.reading import read_frame
+    from hdrgen_server.image.ultrahdr import is_ultrahdr, read_ultrahdr
 
-    frame = read_frame(file)
+    frame = read_ultrahdr(file) if is_ultrahdr(file) else read_frame(file)
     picture = preview.false_colour(frame) if false_colour else preview.exposure_ladder(frame, stops)
     preview.save_png(picture, output)

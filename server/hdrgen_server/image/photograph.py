@@ -18,10 +18,13 @@ import OpenImageIO
 
 from hdrgen_server.contracts.frame import Colourspace, Frame
 from hdrgen_server.image.files import readable_file
+from hdrgen_server.image.jpeg import decode_jpeg
 from hdrgen_server.image.tags import SRGB_REC709_SCENE, UNTAGGED_IDS, of_interop_id
+from hdrgen_server.image.ultrahdr_container import unpack_base
 from nuke_hdrgen.wire.errors import BadInput, TooLarge
 
 MAX_SIDE = 32768
+MAX_JPEG_BYTES = 1 << 30
 FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
 # A word of an ICC profile's description, and the interop id of its space.
 ICC_SPACES = (
@@ -40,10 +43,10 @@ def read_photograph(path: str | Path, default: Colourspace = SRGB_REC709_SCENE) 
     """Read a PNG, JPEG or TIFF as encoded float32 codes in 0..1 (code / 255 or / 65535), upright, alpha
     straight.
 
-    Channels are RGB, RGBA, Y or YA. The colourspace is what an ICC profile or the file's colour chunk
-    names, else `default`. Metadata: `bits`, and `exposure_time` (seconds), `aperture` (f-number), `iso`
-    where EXIF has them. Raises BadInput naming the file when it is missing, truncated, or of another sample
-    type, TooLarge over MAX_SIDE.
+    Channels are RGB, RGBA, Y or YA; of an Ultra HDR JPEG its SDR base. The colourspace is what an ICC profile or the
+    file's colour chunk names, else `default`. Metadata: `bits`, and `exposure_time` (seconds), `aperture` (f-number),
+    `iso` where EXIF has them. Raises BadInput naming the file when it is missing, truncated, or of another sample type,
+    TooLarge over MAX_SIDE.
     """
     file = readable_file(path)
     hints = OpenImageIO.ImageSpec()
@@ -55,17 +58,20 @@ def read_photograph(path: str | Path, default: Colourspace = SRGB_REC709_SCENE) 
         spec = reader.spec()
         if max(spec.width, spec.height) > MAX_SIDE:
             raise TooLarge(f"{file} is {spec.width}x{spec.height} pixels, over {MAX_SIDE} on a side")
-        sample = str(spec.format)
+        sample, names, alpha = str(spec.format), tuple(spec.channelnames), int(spec.alpha_channel)
+        base = _ultrahdr_base(file) if sample == "half" and reader.format_name() == "jpeg" else None
+        if base is not None:
+            sample, names, alpha = "uint8", ("R", "G", "B"), -1
         if sample not in FULL_SCALE or spec.depth > 1 or spec.deep:
             raise BadInput(f"{file} holds {sample} samples; export it as 8- or 16-bit, or as EXR")
-        codes: Any = reader.read_image(0, 0, 0, spec.nchannels, spec.format)
+        codes: Any = reader.read_image(0, 0, 0, spec.nchannels, spec.format) if base is None else base
         problem = str(reader.geterror())
     finally:
         reader.close()
     if codes is None or problem:
         raise BadInput(f"{file} is truncated or damaged: {_one_line(problem)}; export it again")
     attributes = {str(item.name): item.value for item in spec.extra_attribs}
-    channels, kept = _channels(tuple(spec.channelnames), int(spec.alpha_channel), file)
+    channels, kept = _channels(names, alpha, file)
     upright = _upright(codes[..., kept], attributes.get("Orientation", 1))
     pixels = np.ascontiguousarray(upright, dtype=np.float32)
     pixels /= np.float32(FULL_SCALE[sample])
@@ -77,6 +83,13 @@ def read_photograph(path: str | Path, default: Colourspace = SRGB_REC709_SCENE) 
         colourspace,
         metadata=metadata | {"colourspace_from": source} | _exposure(attributes),
     )
+
+
+def _ultrahdr_base(file: Path) -> npt.NDArray[np.uint8]:
+    """The SDR codes of a JPEG that OpenImageIO would hand out with its gain map applied."""
+    if file.stat().st_size > MAX_JPEG_BYTES:
+        raise TooLarge(f"{file} is over {MAX_JPEG_BYTES >> 20} MiB; export it smaller")
+    return decode_jpeg(*unpack_base(file.read_bytes(), str(file)), str(file))
 
 
 def exposure_ev(frame: Frame) -> float | None:
