@@ -14,7 +14,7 @@ import time
 import uuid
 from concurrent import futures
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, Optional, Protocol, Sequence
+from typing import Callable, Dict, Iterator, List, Protocol, Sequence
 
 from nuke_hdrgen.bake.exr_header import exr_shape
 from nuke_hdrgen.client.connection import Connection
@@ -62,6 +62,10 @@ class Report(Protocol):
 
     def cancelled(self) -> bool:
         """Whether the user wants the bake to end; asked about ten times a second."""
+        ...
+
+    def end(self) -> None:
+        """Nothing more comes."""
         ...
 
 
@@ -119,30 +123,37 @@ class Bake:
             self._summary.device = welcome.workers[0].device if welcome.workers else "device"
             self._report.begin(len(self.order.pieces), pack.name, self._summary.device)
             started = time.monotonic()
-            self._run_lanes(connection, pack)
+            try:
+                self._run_lanes(connection, pack)
+            finally:
+                self._report.end()
             self._summary.seconds = time.monotonic() - started
         return self._summary
 
     def _run_lanes(self, connection: Connection, pack: PackInfo) -> None:
-        count = min(LANES, len(self.order.pieces))
-        with futures.ThreadPoolExecutor(count, thread_name_prefix="hdrgen") as pool:
-            lanes = [pool.submit(self._lane, connection if index == 0 else None, connection, pack)
-                     for index in range(count)]  # fmt: skip
-            pending = set(lanes)
-            while pending:
-                ended, pending = futures.wait(pending, POLL_S, futures.FIRST_COMPLETED)
-                if any(lane.exception() is not None for lane in ended):
-                    self._stop.set()
-                if not self._stop.is_set() and self._report.cancelled():
-                    self.cancel()
-        failures = [failure for failure in (lane.exception() for lane in lanes) if failure is not None]
+        """Run the lanes to their end; daemons, so that a Nuke that quits in mid bake does not wait for them."""
+        own = [connection, *(connection.again() for _ in self.order.pieces[1:LANES])]
+        failures: List[Exception] = []
+        lanes = [
+            threading.Thread(target=self._lane, args=(one, pack, failures), name="hdrgen lane", daemon=True)
+            for one in own
+        ]
+        for lane in lanes:
+            lane.start()
+        while any(lane.is_alive() for lane in lanes):
+            lanes[-1].join(POLL_S)
+            lanes[0].join(0.0 if lanes[-1].is_alive() else POLL_S)
+            if not self._stop.is_set() and self._report.cancelled():
+                self.cancel()
+        for one in own[1:]:
+            one.close()
         if self._cancelled:
             raise Cancelled(f"the bake of {self.order.name} was cancelled; finished frames are kept")
         if failures:
-            raise next((f for f in failures if not isinstance(f, (Cancelled, futures.CancelledError))), failures[0])
+            raise failures[0]
 
-    def _lane(self, own: Optional[Connection], first: Connection, pack: PackInfo) -> None:
-        connection = own or first.again()
+    def _lane(self, connection: Connection, pack: PackInfo, failures: List[Exception]) -> None:
+        """The top of a lane's thread: pieces one after another until none waits; the first failure stops all lanes."""
         try:
             while not self._stop.is_set():
                 with self._lock:
@@ -150,9 +161,9 @@ class Bake:
                         return
                     piece = self._waiting.pop()
                 self._bake(connection, pack, piece)
-        finally:
-            if own is None:
-                connection.close()
+        except Exception as error:  # noqa: BLE001  # not swallowed: the bake raises the first
+            failures.append(error)
+            self._stop.set()
 
     def _bake(self, connection: Connection, pack: PackInfo, piece: Piece) -> None:
         folder = tempfile.mkdtemp(prefix="hdrgen-")

@@ -71,7 +71,7 @@ def _with_groups(found: Sequence[nuke.Node]) -> Iterator[nuke.Node]:
         node = waiting.pop()
         yield node
         ours = gizmo_of(node.knobs()) is not None
-        inner = node.nodes() if node.Class() == "Group" and not ours else ()
+        inner = node.nodes() if isinstance(node, nuke.Group) and not ours else ()
         outer = nuke.toNode(node.fullName().rpartition(".")[0]) if node.Class() == "Input" else None
         more = [*inner, *(nodes.upstream(outer) if outer is not None else ())]
         waiting += [other for other in more if other.fullName() not in seen]

@@ -61,6 +61,10 @@ class WindowReport:
         self._task.setMessage(self._line)
         return self._task.isCancelled()
 
+    def end(self) -> None:
+        """Close the window: Nuke does when the task is gone."""
+        self._task = None
+
 
 class LineReport:
     """Plain lines: one a second at most for steps, and one for every frame.
@@ -101,6 +105,9 @@ class LineReport:
     def cancelled(self) -> bool:
         """Nobody can cancel here but by a signal."""
         return False
+
+    def end(self) -> None:
+        """Nothing is left to say."""
 
 
 def duration(seconds: float) -> str:

@@ -63,7 +63,8 @@ class Side:
     def send(self, message: m.Message, body: bytes | memoryview = b"") -> None:
         try:
             self.sock.sendall(encode(message, len(body)))
-            self.sock.sendall(body)
+            if len(body):  # a client that has its answer may be gone
+                self.sock.sendall(body)
         except ConnectionError as error:
             raise Gone from error
 

@@ -278,3 +278,24 @@ def test_two_hosts_bake_the_same_frames_at_once(start_nuke, environment, tmp_pat
         _, said = host.communicate(timeout=120)
         assert host.returncode == 0, said
     assert results(tmp_path / "hdrgen_cache") == [f"out.{frame}.exr" for frame in range(1001, 1007)]
+
+
+def test_quitting_in_mid_bake_does_not_hang(start_nuke, environment, sidecar, tmp_path) -> None:
+    script = shot(start_nuke(gui=True), tmp_path)
+    quits = tmp_path / "quits.py"
+    quits.write_text(
+        "import nuke, sys\n"
+        f"nuke.scriptOpen({str(script)!r})\n"
+        "node = nuke.toNode('HDRFuse1')\n"
+        "node['range'].setValue('1001-1010')\n"
+        "node['bake_range'].execute()\n"
+        "nuke.run_events(lambda: len(nuke.executed) > 3)\n"
+        "sys.exit(7)\n"
+    )
+    done = subprocess.run(
+        [str(ROOT / "tests" / "fakes" / "bin" / "nuke"), "--gui", str(quits)],
+        env={**environment, "HDRGEN_SERVER": sidecar},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 7, done.stderr
+    assert all(name.endswith(".exr") and not name.startswith(".") for name in results(tmp_path / "hdrgen_cache"))

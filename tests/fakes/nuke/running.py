@@ -36,7 +36,7 @@ class Running(ModuleType):
         self.TO_SCRIPT, self.WRITE_NON_DEFAULT_ONLY = saver.TO_SCRIPT, saver.WRITE_NON_DEFAULT_ONLY
         self.rawArgs: list[str] = ["nuke"]
         self.env = Environment({"gui": gui, "nc": nc, "assist": assist, "indie": indie, "NukeVersionMajor": VERSION[0]})
-        self.Undo = Undo()
+        self.Group, self.Undo = Group, Undo()
         self.executed: list[tuple[str, int, str]] = []
         self.messages: list[str] = []
         self.answers: list[bool] = []
