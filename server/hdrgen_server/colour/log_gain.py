@@ -103,9 +103,10 @@ def fitted(lowest: float, highest: float) -> LogGain:
         raise BadParameter(f"a gain map needs finite gains, got {lowest} to {highest} stops")
     low = min(max(lowest, DARKEST_STOPS), 0.0)
     high = max(min(highest, BRIGHTEST_STOPS), 0.0)
-    span = high - low
-    below = min(CODES - 1, math.ceil(CODES * -low / span)) if span > 0 else 0
-    step = max(high / (CODES - below), -low / below if below else 0.0, SMALLEST_STEP)
-    step = math.ceil(step / UNIT) * UNIT
+    exact = CODES * -low / (high - low) if high > low else 0.0
+    choices = [min(CODES - 1, max(rounded, 1 if low < 0 else 0)) for rounded in (math.floor(exact), math.ceil(exact))]
+    steps = {below: max(high / (CODES - below), -low / max(below, 1), SMALLEST_STEP) for below in choices}
+    below = min(steps, key=lambda choice: steps[choice])
+    step = math.ceil(steps[below] / UNIT) * UNIT
     low, high = -below * step, (CODES - below) * step
     return LogGain((low, low, low), (high, high, high), headroom_high=high)

@@ -89,7 +89,7 @@ def gain_picture(hdr: Frame, base_hwc: Byte) -> GainPicture:
 
 def encode_ultrahdr(picture: GainPicture) -> bytes:
     """One Ultra HDR JPEG: base and map at full size and full chroma. Raises BadInput over 65500 pixels on a side."""
-    base = encode_jpeg(picture.base_hwc, BASE_QUALITY, icc=_srgb_profile())
+    base = encode_jpeg(picture.base_hwc, BASE_QUALITY, icc=srgb_profile())
     return pack(base, encode_jpeg(picture.codes_hwc, MAP_QUALITY), picture.gain)
 
 
@@ -128,9 +128,7 @@ def decode_ultrahdr(data: bytes, name: str = "the picture") -> Frame:
     base = decode_jpeg(parts.base, parts.base_size, name)
     codes = _enlarged(decode_jpeg(parts.gain_map, parts.map_size, f"the gain map of {name}"), parts.base_size)
     interop_id, source = _space_of(parts.icc)
-    transfer = INTEROP[interop_id].transfer
-    table = np.arange(256, dtype=np.float32) / np.float32(255)
-    linear = transfer.decode(table) if transfer is not None else table
+    linear = _linear_of_codes(interop_id)
     pixels = np.empty(base.shape, np.float32)
     for rows in _bands(base.shape[0]):
         pixels[rows] = parts.gain.reconstruct(codes[rows].astype(np.float32), linear[base[rows]])
@@ -143,11 +141,16 @@ def decode_ultrahdr(data: bytes, name: str = "the picture") -> Frame:
 
 
 def _stops(gain: LogGain, light_hwc: Float32, base_hwc: Byte) -> Iterator[tuple[slice, Float32]]:
-    table = INTEROP["srgb_rec709_scene"].transfer
-    linear = np.arange(256, dtype=np.float32) / np.float32(255)
-    linear = table.decode(linear) if table is not None else linear
+    linear = _linear_of_codes(SRGB_REC709_SCENE.interop_id)
     for rows in _bands(len(light_hwc)):
         yield rows, gain.stops(light_hwc[rows], linear[base_hwc[rows]])
+
+
+def _linear_of_codes(interop_id: str) -> Float32:
+    """The linear light of each of the 256 codes."""
+    codes = np.arange(256, dtype=np.float32) / np.float32(255)
+    transfer = INTEROP[interop_id].transfer
+    return codes if transfer is None else transfer.decode(codes)
 
 
 def _ends(stops_hwc: Float32) -> tuple[float, float]:
@@ -158,7 +161,8 @@ def _bands(height: int) -> list[slice]:
     return [slice(top, min(top + BAND_ROWS, height)) for top in range(0, height, BAND_ROWS)]
 
 
-def _srgb_profile() -> bytes:
+def srgb_profile() -> bytes:
+    """The ICC profile of sRGB, the same bytes at any time."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[PROFILE_DATE] = FIXED_DATE
     return bytes(profile)
