@@ -73,8 +73,8 @@ def test_untrained_additions_change_nothing(config: RefinerConfig) -> None:
     add_lora(refiner)
     gain, mask, under, prior = random_inputs(config, 64, 48)
     with torch.no_grad():
-        initial, features = refiner.encode(gain)
-        refined = refiner.denoise(initial, refiner.encode_condition(under), prior)
+        features = refiner.features(gain)
+        refined = refiner.denoise(refiner.latent(features), refiner.condition_latent(under), prior)
         found = refiner.decode(refined, features, prior)
         whole = refiner(gain, mask, under, prior)
     expected = stock(refiner, gain, prior)

@@ -79,18 +79,25 @@ def block_channels(config: VAEConfig) -> list[tuple[int, int]]:
     return list(zip(decoder, reversed(encoder), strict=True))
 
 
-def encode(vae: AutoencoderKL, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """An image (B, 3, H, W) in [-1, 1] to the mean of its latent, scaled, (B, C, H/f, W/f), and the features that go
-    into each down block, finest first. H and W must be multiples of the VAE's factor f.
+def encoder_features(vae: AutoencoderKL, image: Tensor) -> list[Tensor]:
+    """What goes into each of the encoder's down blocks, finest first, for an image (B, 3, H, W) in [-1, 1].
+
+    H and W must be multiples of the VAE's factor.
     """
     encoder: Any = vae.encoder
-    x, features = encoder.conv_in(image), []
-    for down in encoder.down_blocks:
-        features.append(x)
-        x = down(x)
-    x = encoder.conv_out(encoder.conv_act(encoder.conv_norm_out(encoder.mid_block(x))))
-    moments = vae.quant_conv(x) if vae.quant_conv is not None else x
-    return moments.chunk(2, dim=1)[0] * scaling_factor(vae), features
+    features = [encoder.conv_in(image)]
+    for down in encoder.down_blocks[:-1]:
+        features.append(down(features[-1]))
+    return features
+
+
+def latent_of(vae: AutoencoderKL, features: Sequence[Tensor]) -> Tensor:
+    """The scaled mean of the latent, (B, C, h, w), from the encoder's features."""
+    encoder: Any = vae.encoder
+    x = encoder.mid_block(encoder.down_blocks[-1](features[-1]))
+    moments = encoder.conv_out(encoder.conv_act(encoder.conv_norm_out(x)))
+    moments = vae.quant_conv(moments) if vae.quant_conv is not None else moments
+    return moments.chunk(2, dim=1)[0] * scaling_factor(vae)
 
 
 def decode(

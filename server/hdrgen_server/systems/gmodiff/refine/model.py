@@ -5,6 +5,7 @@ It owns the networks' order and arithmetic on whole tensors. It must not know ti
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,7 +16,13 @@ from torch import Tensor, nn
 
 from hdrgen_server.systems.gmodiff.config import CONFIGS
 from hdrgen_server.systems.gmodiff.refine.config import RefinerConfig, Schedule
-from hdrgen_server.systems.gmodiff.refine.decoder import decode, encode, plain_decode, refinement_blocks
+from hdrgen_server.systems.gmodiff.refine.decoder import (
+    decode,
+    encoder_features,
+    latent_of,
+    plain_decode,
+    refinement_blocks,
+)
 from hdrgen_server.systems.gmodiff.refine.prior import Prior, tokens
 
 MASK_START, MASK_END = 0.05, 0.3
@@ -39,13 +46,17 @@ class Refiner(nn.Module):
         self.prior, self.blocks = additions(config)
         self.signal, self.noise = signal_and_noise(config.schedule)
 
-    def encode(self, gain: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Z_L of a gain map (B, 3, H, W) in [0, 1], and the encoder's features for the decoder."""
-        return encode(self.vae, 2 * gain - 1)
+    def features(self, gain: Tensor) -> list[Tensor]:
+        """The encoder's features, finest first, of a gain map (B, 3, H, W) in [0, 1]."""
+        return encoder_features(self.vae, 2 * gain - 1)
 
-    def encode_condition(self, under_codes: Tensor) -> Tensor:
+    def latent(self, features: list[Tensor]) -> Tensor:
+        """Z_L (B, C, h, w) of the gain map with these features."""
+        return latent_of(self.vae, features)
+
+    def condition_latent(self, under_codes: Tensor) -> Tensor:
         """The latent of the under-exposed frame L0, codes (B, 3, H, W) in [0, 1]."""
-        return encode(self.condition, 2 * under_codes - 1)[0]
+        return latent_of(self.condition, encoder_features(self.condition, 2 * under_codes - 1))
 
     def denoise(self, latent: Tensor, condition: Tensor, prior: Tensor) -> Tensor:
         """Eq. 6: one step at the fixed T from the latent of the initial gain map, all (B, C, h, w)."""
@@ -67,16 +78,17 @@ class Refiner(nn.Module):
         Takes the initial map, the degradation mask (B, 1, H, W), L0's codes and c_L (B, D, rows, columns); H and W are
         multiples of `multiple`.
         """
-        initial, features = self.encode(gain)
-        refined = self.denoise(initial, self.encode_condition(under_codes), prior)
+        features = self.features(gain)
+        initial = self.latent(features)
+        refined = self.denoise(initial, self.condition_latent(under_codes), prior)
         if self.config.merge == "decoded":
             return self.decode(refined, features, prior).clamp(0, 1)
         return (gain + mask_weight(mask) * self.change(initial, refined, features, prior)).clamp(0, 1)
 
     @property
     def multiple(self) -> int:
-        """Pixels that each side must be a multiple of: the VAE's factor times the UNet's."""
-        return self.config.vae.factor << (len(self.config.unet.block_out_channels) - 1)
+        """Pixels that each side, and a tile's start, must be a multiple of: VAE's times UNet's, and c_L's."""
+        return math.lcm(self.config.vae.factor << (len(self.config.unet.block_out_channels) - 1), self.config.token)
 
 
 def additions(config: RefinerConfig) -> tuple[Prior, nn.ModuleList]:
