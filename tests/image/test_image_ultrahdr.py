@@ -288,7 +288,8 @@ def test_binary_metadata_in_every_form(shared: bool, channels: int) -> None:
     assert (gain.headroom_low, gain.headroom_high) == (0, 6)
     assert gain.low == tuple(float(row[0]) for row in (numbers * 3)[:3])
     assert gain.hdr_offset == tuple(float(row[4]) for row in (numbers * 3)[:3])
-    for cut in range(5, len(body)):
+    assert ultrahdr_metadata.read_iso(body[:4], "x") is None
+    for cut in [2, 3, *range(5, len(body))]:
         with pytest.raises(BadInput, match="truncated"):
             ultrahdr_metadata.read_iso(body[:cut], "x")
     for wrong, words in ((b"\0\1\0\0", "newer"), (b"\0\0\0\0" + bytes([flags | 4]), "HDR picture")):

@@ -119,7 +119,7 @@ def read_iso(payload: bytes, where: str) -> tuple[LogGain, bool] | None:
         raise BadInput(f"the ISO 21496-1 metadata of {where} need a newer reader; export it with version 0")
     if len(payload) == len(ISO_VERSIONS):
         return None
-    flags = payload[4]
+    flags = payload[4] if len(payload) > len(ISO_VERSIONS) else 0
     if flags & HDR_BASE:
         raise BadInput(f"the base of {where} is the HDR picture; export it with an SDR base")
     channels = 3 if flags & MULTI_CHANNEL else 1
