@@ -1,7 +1,7 @@
 """Measures a bake in Nuke's main thread and beside its own parts: `python -m benchmarks.bench_bake`.
 
-Figures: how long each call that the bake leaves for Nuke's main thread holds it outside `nuke.execute`; and a range with
-two lanes against one lane, which is what a bake without overlap would be, in turns in one run.
+Figures: how long each call that the bake leaves for Nuke's main thread holds it outside `nuke.execute`; and a range
+with two lanes against one lane, which is what a bake without overlap would be, in turns in one run.
 """
 
 from __future__ import annotations
