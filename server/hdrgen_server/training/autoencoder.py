@@ -33,7 +33,7 @@ from nuke_hdrgen.wire.errors import BadInput
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 GRADIENT_SCALES = 3
-PERCEPTUAL_SIDE = 64
+PERCEPTUAL_SIDE = 48
 LATENT_BATCHES, LATENT_BATCH = 16, 8
 
 
@@ -104,8 +104,8 @@ def _posterior(model: AutoencoderKL, pictures: Tensor) -> DiagonalGaussianDistri
 
 
 def _decoded(model: AutoencoderKL, latents: Tensor) -> Tensor:
-    decoded: Any = model.decode(latents)
-    return decoded.sample
+    decoder: Any = model
+    return decoder.decode(latents).sample
 
 
 def _middle(pictures: Tensor) -> Tensor:
