@@ -35,7 +35,7 @@ def small_refiner(config: RefinerConfig = TINY) -> Refiner:
     return stirred(random_refiner(config), amount=0.02)
 
 
-@pytest.mark.parametrize("length", [64, 65, 200, 1088, 1280])
+@pytest.mark.parametrize("length", [64, 65, 200, 1088, 1920])
 def test_gaussian_weights_add_up_to_one(length: int) -> None:
     tiles = gaussian_tiles(length, 72, 64, 24, 8)
     total = np.zeros((length, 72))
@@ -47,7 +47,7 @@ def test_gaussian_weights_add_up_to_one(length: int) -> None:
 
 
 def test_tiles_are_as_small_as_their_number_allows() -> None:
-    tiles = gaussian_tiles(1088, 1280, 512, 96, 64)
+    tiles = gaussian_tiles(1088, 1920, 512, 96, 64)
     assert {(t.rows.length, t.columns.length) for t in tiles} == {(448, 512)}
     assert len(tiles) == 3 * 5  # of 512 x 512 they would hold 14 % more
     assert gaussian(96).argmax() in {47, 48}
@@ -126,5 +126,5 @@ def test_cancel_comes_between_tiles() -> None:
 
 def test_smaller_tiles_keep_room_for_their_overlap() -> None:
     assert Tiling().halved(1) == replace(Tiling(), latents=64, pixels=256)
-    assert Tiling().halved(3) == replace(Tiling(), latents=64, pixels=128)
+    assert Tiling().halved(3) == replace(Tiling(), latents=64, pixels=192)
     assert UNTILED.halved(2) == UNTILED
