@@ -18,8 +18,8 @@ from hdrgen_server.settings import Settings, load_settings
 
 COMMANDS = [
     "hdrfuse", "serve", "status", "doctor", "preview", "evaluate", "bench", "config", "nuke-path", "demo", "submit",
-    "train gmodiff", "packs list", "packs show", "packs add", "packs verify", "packs accept", "cache list",
-    "cache prune",
+    "train gmodiff", "train autoencoder", "packs list", "packs show", "packs add", "packs verify", "packs accept",
+    "cache list", "cache prune",
 ]  # fmt: skip
 
 

@@ -31,9 +31,6 @@ app = typer.Typer(help="Train a system with its own recipe.", no_args_is_help=Tr
 @app.callback()
 def systems() -> None:
     """Train a system with its own recipe; a run that was interrupted goes on where it stopped."""
-    from hdrgen_server.worker.malloc import tune_malloc
-
-    tune_malloc()
 
 
 @app.command()
@@ -66,6 +63,7 @@ def gmodiff(
         console.answer(f"wrote pack {pack.name} to {pack}")
         return
     folder = _panoramas(data, fetch=fetch)
+    _tune_malloc()
     from hdrgen_server.training.gmodiff import train_regressor
 
     position = train_regressor(_changed(recipe, steps, seed), folder, target, console.note)
@@ -103,6 +101,7 @@ def autoencoder(
         else:
             console.answer(f"wrote {export}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
         return
+    _tune_malloc()
     from hdrgen_server.training.autoencoder import train_autoencoder
 
     position = train_autoencoder(_changed(recipe, steps, seed), folder, target, console.note)
@@ -119,6 +118,12 @@ def _panoramas(data: Path | None, *, fetch: bool) -> Path:
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data, or use --fetch")
     return folder
+
+
+def _tune_malloc() -> None:
+    from hdrgen_server.worker.malloc import tune_malloc
+
+    tune_malloc()
 
 
 def _changed(recipe: Recipe, steps: int | None, seed: int | None) -> Recipe:
