@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colour
 import numpy as np
 import pytest
 import torch
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from hdrgen_server.colour.curves import CURVES, Curve, gamma, hlg, mulaw, pq
 from hdrgen_server.colour.hlg_display import HlgDisplay
 from nuke_hdrgen.wire.errors import BadParameter
+from tests.colour.oracle import colour
 
 NAMES = sorted(CURVES)
 LIGHT = np.geomspace(1e-4, 60.0, 200)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colour
 import numpy as np
 import pytest
 
@@ -16,6 +15,7 @@ from hdrgen_server.colour.primaries import (
     xyz_to_rgb,
 )
 from nuke_hdrgen.wire.errors import BadInput
+from tests.colour.oracle import colour
 
 THEIRS = {
     "rec709": "ITU-R BT.709",

@@ -221,7 +221,7 @@ def test_other_pixels_under_the_same_settings_are_refused_where_nobody_would_fin
 def test_an_interrupt_cancels_and_keeps_what_is_done(start_nuke, environment, tmp_path: Path) -> None:
     script = shot(start_nuke(gui=True), tmp_path)
     process = subprocess.Popen(
-        [NUKE, "-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1010"],
+        [NUKE, "-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1400"],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -233,19 +233,19 @@ def test_an_interrupt_cancels_and_keeps_what_is_done(start_nuke, environment, tm
     assert process.returncode == 130
     assert "HDRGEN Error: the bake of HDRFuse1 was cancelled; finished frames are kept" in said
     kept = results(tmp_path / "hdrgen_cache")
-    assert 1 <= len(kept) < 10
+    assert 1 <= len(kept) < 400
     assert all(name.startswith("out.1") for name in kept)
 
 
 def test_a_killed_bake_leaves_whole_results_and_the_next_one_goes_on(start_nuke, environment, farm, tmp_path) -> None:
     script = shot(start_nuke(gui=True), tmp_path)
     process = subprocess.Popen(
-        [NUKE, "-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1010"],
+        [NUKE, "-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1050"],
         env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
     for line in process.stdout:
-        if "baked (3/10)" in line:
+        if "baked (3/50)" in line:
             break
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
@@ -253,16 +253,16 @@ def test_a_killed_bake_leaves_whole_results_and_the_next_one_goes_on(start_nuke,
     (folder,) = {path.parent for path in cache.rglob("out.*.exr")}
     (folder / ".out.1009.exr.77.abc.part").write_bytes(b"half a file")
     whole = {name: data for name, data in files(cache).items() if name.endswith(".exr")}
-    assert len(whole) >= 3
+    assert 3 <= len(whole) < 50
     for name in whole:
         with OpenEXR.File(str(cache / name)) as file:
             assert np.isfinite(file.channels()["RGBA"].pixels).all()
-    done = farm("-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1010")
+    done = farm("-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1050")
     assert done.returncode == 0, done.stderr
-    assert f"{10 - len(whole)} frames baked" in done.stdout
+    assert f", {len(whole)} frames found" in done.stdout
     now = files(cache)
     assert {name: now[name] for name in whole} == whole
-    assert len([name for name in now if name.endswith(".exr")]) == 10
+    assert len([name for name in now if name.endswith(".exr")]) == 50
 
 
 def test_two_hosts_bake_the_same_frames_at_once(start_nuke, environment, tmp_path) -> None:
