@@ -88,7 +88,7 @@ def test_tiles_agree_with_one_piece(merge: str) -> None:
 def test_a_reliable_frame_is_not_touched_and_costs_nothing() -> None:
     refiner = small_refiner()
     initial = random_initial(refiner, 96, 96)
-    still = replace(initial, mask_hw=np.full((96, 96), 0.04, np.float32))
+    still = replace(initial, mask_hw=np.full((96, 96), 0.1, np.float32))
     work = FrameRefiner(refiner, still, SMALL, CPU, ignore)
     assert work.total == 0
     assert np.array_equal(work.run(), initial.gain_hwc)
@@ -104,7 +104,7 @@ def test_only_tiles_that_the_mask_needs_are_computed() -> None:
     assert 0 < local.total < everything.total / 2
     found, whole = local.run(), everything.run()
     np.testing.assert_allclose(found[10:30, 10:30], whole[10:30, 10:30], atol=0.02)
-    outside = mask_weight(torch.from_numpy(mask_hw)).numpy() == 0
+    outside = mask_weight(torch.from_numpy(mask_hw), TINY.mask_range).numpy() == 0
     assert np.array_equal(found[outside], initial.gain_hwc[outside])
     assert np.abs(found - initial.gain_hwc).max() > 1e-3
 

@@ -35,12 +35,31 @@ def systems() -> None:
 
 @app.command()
 def gmodiff(
-    stage: Annotated[str, typer.Option(metavar="regressor", help="The stage to train.")] = "regressor",
-    size: Annotated[str, typer.Option(metavar="SIZE", help="A configuration: s, set or published.")] = "s",
+    stage: Annotated[str, typer.Option(metavar="regressor|refine", help="The stage to train.")] = "regressor",
+    size: Annotated[
+        str, typer.Option(metavar="SIZE", help="A configuration: s, set or published; of the second stage s or sd21.")
+    ] = "s",
     data: DataOption = None,
     run: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Checkpoints and log; else runs/gmodiff-STAGE-SIZE.")
     ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Stage refine: the base model, a diffusers folder with unet and vae or one .safetensors file; at size "
+            "s the folder of an autoencoder.",
+        ),
+    ] = None,
+    regressor: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Stage refine: weights of the first stage; give it once a group, all scenes' first."
+        ),
+    ] = None,
+    group: Annotated[
+        str, typer.Option(metavar="K/N", help="Stage regressor: train on the Kth of N groups of scenes only.")
+    ] = "",
     steps: StepsOption = None,
     seed: SeedOption = None,
     fetch: FetchOption = False,
@@ -49,13 +68,16 @@ def gmodiff(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train GMODiff's regressor (DaReg). Run it again to resume."""
-    if stage != "regressor":
-        raise BadParameter(f"gmodiff has no stage {stage!r} here; there is: regressor")
+    """Train GMODiff's regressor (DaReg), or the refiner on top of it. Run it again to resume."""
+    if stage not in {"regressor", "refine"}:
+        raise BadParameter(f"gmodiff has no stage {stage!r}; there are: regressor, refine")
     from hdrgen_server.training.recipe import load_recipe
 
     recipe = load_recipe(f"gmodiff-{stage}-{size}")
     target = run or Path("runs") / f"gmodiff-{stage}-{size}"
+    if stage == "refine":
+        _refine(recipe, target, _second_stage(base, regressor), data, steps, seed, pack, fetch=fetch, as_json=as_json)
+        return
     if pack is not None:
         from hdrgen_server.training.gmodiff import write_pack
 
@@ -64,10 +86,49 @@ def gmodiff(
         return
     folder = _panoramas(data, fetch=fetch)
     _tune_malloc()
-    from hdrgen_server.training.gmodiff import train_regressor
+    from hdrgen_server.training.gmodiff import parse_group, train_regressor
 
-    position = train_regressor(_changed(recipe, steps, seed), folder, target, console.note)
+    position = train_regressor(_changed(recipe, steps, seed), folder, target, console.note, parse_group(group))
     _tell(target, position.step, as_json=as_json)
+
+
+def _second_stage(base: Path | None, regressor: list[Path] | None) -> tuple[Path, list[Path]]:
+    """What stage refine builds on. Raises BadParameter when one is not given."""
+    if base is None:
+        raise BadParameter(
+            "stage refine needs --base: a diffusers folder, a .safetensors file or an autoencoder's folder"
+        )
+    if not regressor:
+        raise BadParameter("stage refine needs --regressor: the first stage's regressor.safetensors, once a group")
+    return base, regressor
+
+
+def _refine(
+    recipe: Recipe,
+    run: Path,
+    built_on: tuple[Path, list[Path]],
+    data: Path | None,
+    steps: int | None,
+    seed: int | None,
+    pack: Path | None,
+    *,
+    fetch: bool,
+    as_json: bool,
+) -> None:
+    """Stage two: train, or only write its pack."""
+    base, regressors = built_on
+    if pack is not None:
+        from hdrgen_server.training.gmodiff_pack import write_refined_pack
+
+        write_refined_pack(recipe, run, base, regressors[0], pack)
+        console.answer(f"wrote pack {pack.name} to {pack}")
+        return
+    folder = _panoramas(data, fetch=fetch)
+    _tune_malloc()
+    from hdrgen_server.training.gmodiff_refine import train_refiner
+
+    position = train_refiner(_changed(recipe, steps, seed), folder, run, base, regressors, console.note)
+    _tell(run, position.step, as_json=as_json)
 
 
 @app.command()

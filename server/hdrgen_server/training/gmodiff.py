@@ -6,6 +6,7 @@ It owns the data mix, the held-out check and the recipe. It must not know the lo
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,8 @@ from hdrgen_server.training.brackets import BORDER, PROTOCOL_MOTION, STILL, Came
 from hdrgen_server.training.loop import Position, load_weights, save_weights, train
 from hdrgen_server.training.perceptual import load_perceptual
 from hdrgen_server.training.recipe import Recipe
-from hdrgen_server.training.scenes import Scene, load_scenes
-from nuke_hdrgen.wire.errors import BadInput
+from hdrgen_server.training.scenes import Scene, load_scenes, scene_paths
+from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 MANIFEST = """format = 1
 name = "{name}"
@@ -66,15 +67,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class BracketSource:
-    """Makes training batches from a folder of panoramas; small enough to send to another process."""
+    """Makes training batches from a folder of panoramas; small enough to send to another process.
+
+    `group` (K, N) takes the Kth of N groups of scenes only (GMODiff, Eq. 10).
+    """
 
     folder: Path
     crop: int = CROP
     counts: tuple[int, ...] = COUNTS
+    group: tuple[int, int] = (1, 1)
 
     def __call__(self, rng: np.random.Generator, size: int) -> Batch:
         """A batch of `size` brackets with one count of exposures."""
-        scenes = _scenes(self.folder, False)
+        scenes = _scenes(self.folder, False)[self.group[0] - 1 :: self.group[1]]
         count = int(rng.choice(self.counts))
         samples = [_sample(rng, scenes, count, self.crop) for _ in range(size)]
         prepared = [prepare(list(s.codes_nhwc), s.evs, s.reference) for s in samples]
@@ -125,9 +130,10 @@ class RegressorTask:
         weights: Weights = DEFAULT_WEIGHTS,
         crop: int = CROP,
         perceptual: Distance | None = None,
+        group: tuple[int, int] = (1, 1),
     ) -> None:
         self.model: nn.Module = in_channels_last(Regressor(config))
-        self.source = BracketSource(folder, crop, (3,) if config.form == "published" else COUNTS)
+        self.source = BracketSource(folder, crop, (3,) if config.form == "published" else COUNTS, group)
         self.weights, self.perceptual = weights, perceptual
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
@@ -138,50 +144,68 @@ class RegressorTask:
     @functools.cached_property
     def held_out(self) -> dict[str, list[Batch]]:
         """A fixed set of held-out brackets of each kind."""
-        scenes = _scenes(self.source.folder, True)
-        sets: dict[str, list[Batch]] = {}
-        for name, spacing, motion in HELD_OUT_KINDS:
-            sets[name] = []
-            for index in range(HELD_OUT_EACH):
-                rng = np.random.default_rng((77, index))
-                s = simulate(rng, scenes, (192, 192), (-spacing, 0, spacing), 1, motion=motion, bright=True)
-                bracket = to_bracket([prepare(list(s.codes_nhwc), s.evs, s.reference)])
-                sets[name].append(Batch(bracket, _planes([s.scene_linear_hwc])))
-        return sets
+        return held_out_batches(self.source.folder)
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Mean PU21-PSNR of each kind, and as `error` the negative of their mean."""
-        figures = {name: _mean_psnr(model, batches) for name, batches in self.held_out.items()}
+
+        def image(bracket: Bracket) -> Tensor:
+            return model(bracket).scene_linear(bracket.codes[:, 0])
+
+        figures = {name: mean_psnr(image, batches) for name, batches in self.held_out.items()}
         return {"error": -float(np.mean(list(figures.values()))), **figures}
+
+
+def held_out_batches(folder: Path) -> dict[str, list[Batch]]:
+    """Brackets of one each, always the same, of each kind and of scenes that are never trained on."""
+    scenes = _scenes(folder, True)
+    sets: dict[str, list[Batch]] = {}
+    for name, spacing, motion in HELD_OUT_KINDS:
+        sets[name] = []
+        for index in range(HELD_OUT_EACH):
+            rng = np.random.default_rng((77, index))
+            s = simulate(rng, scenes, (192, 192), (-spacing, 0, spacing), 1, motion=motion, bright=True)
+            bracket = to_bracket([prepare(list(s.codes_nhwc), s.evs, s.reference)])
+            sets[name].append(Batch(bracket, _planes([s.scene_linear_hwc])))
+    return sets
 
 
 def merge_figures(task: RegressorTask) -> Mapping[str, float]:
     """What the plain merge scores on the same held-out brackets."""
-    return {name: _mean_psnr(None, batches) for name, batches in task.held_out.items()}
+    return {name: mean_psnr(weighted_merge, batches) for name, batches in task.held_out.items()}
 
 
-def _mean_psnr(model: nn.Module | None, batches: Sequence[Batch]) -> float:
-    values: list[float] = []
-    for batch in batches:
-        bracket = batch.bracket
-        image = weighted_merge(bracket) if model is None else model(bracket).scene_linear(bracket.codes[:, 0])
-        values.append(pu21_psnr(_inner_hwc(image), _inner_hwc(batch.truth)))
-    return float(np.mean(values))
+def mean_psnr(image: Callable[[Bracket], Tensor], batches: Sequence[Batch]) -> float:
+    """Mean PU21-PSNR in dB of scene-linear images (1, 3, H, W) made of brackets, without the border."""
+    return float(np.mean([pu21_psnr(_inner_hwc(image(b.bracket)), _inner_hwc(b.truth)) for b in batches]))
 
 
 def _inner_hwc(planes: Tensor) -> npt.NDArray[np.float32]:
     return crop(planes[0].permute(1, 2, 0).float().cpu().numpy(), BORDER)
 
 
-def train_regressor(recipe: Recipe, folder: Path, run: Path, report: Callable[[str], None]) -> Position:
-    """Train a recipe, or resume it, in the folder `run` on the panoramas of `folder`.
+def parse_group(text: str) -> tuple[int, int]:
+    """`K/N` as two numbers; all scenes where it is empty. Raises BadParameter."""
+    found = re.fullmatch(r"(\d{1,3})/(\d{1,3})", text or "1/1")
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise BadParameter(f"group {text!r} must be K/N, the Kth of N groups, such as 1/3")
+    return int(found[1]), int(found[2])
 
-    Raises BadInput when there are none, or when the perceptual term is asked for and its weights are not installed.
+
+def train_regressor(
+    recipe: Recipe, folder: Path, run: Path, report: Callable[[str], None], group: tuple[int, int] = (1, 1)
+) -> Position:
+    """Train a recipe, or resume it, in the folder `run` on the panoramas of `folder`, or on one group of them.
+
+    Raises BadInput when there are none or fewer than groups, or when the perceptual term is asked for and its weights
+    are not installed.
     """
+    if len(scene_paths(folder, held_out=False)) < group[1]:
+        raise BadInput(f"{folder} has fewer training scenes than {group[1]} groups; use fewer groups")
     torch.manual_seed(recipe.schedule.seed)
     weights = Weights(**recipe.weights)
     perceptual = load_perceptual(load_settings().cache_folder) if weights.perceptual else None
-    task = RegressorTask(CONFIGS[recipe.config], folder, weights, recipe.crop, perceptual)
+    task = RegressorTask(CONFIGS[recipe.config], folder, weights, recipe.crop, perceptual, group)
     baseline = ", ".join(f"{name} {value:.2f}" for name, value in merge_figures(task).items())
     report(f"plain merge of the aligned bracket, held out: {baseline}")
     return train(task, recipe.schedule, run, report)

@@ -119,7 +119,8 @@ class RefinerConfig:
     `token` is the pixels along each axis that one vector of c_L stands for. `merge` says what the decoded latent is:
     `decoded` takes it as the gain map (the document); `masked` adds its difference from the decoded latent of the
     initial map to that map, where the degradation mask says so (ours: what the VAE loses cancels, and what the mask
-    calls reliable stays as it is). `decoder` chooses between Eq. 7 and 8 and the form of the public code.
+    calls reliable stays as it is): nothing of it where the mask is at `mask_range`'s first value or below, all of it at
+    the second and above. `decoder` chooses between Eq. 7 and 8 and the form of the public code.
     """
 
     vae: VAEConfig
@@ -129,6 +130,7 @@ class RefinerConfig:
     lora: LoraRanks = LoraRanks()
     token: int = 32
     merge: Merge = "decoded"
+    mask_range: tuple[float, float] = (0.15, 0.35)
     decoder: Decoder = "published"
 
 

@@ -53,7 +53,7 @@ class FrameRefiner:
         self._refiner, self._initial, self._device, self._step = refiner, initial, device, step
         self._dtype, self._factor = refiner.unet.dtype, refiner.config.vae.factor
         self._whole = refiner.config.merge == "decoded"
-        self._changed = mask_weight(torch.from_numpy(initial.mask_hw)).numpy()
+        self._changed = mask_weight(torch.from_numpy(initial.mask_hw), refiner.config.mask_range).numpy()
         multiple = refiner.multiple
         height, width = (-(-length // multiple) * multiple for length in initial.mask_hw.shape)
         self._size = height, width

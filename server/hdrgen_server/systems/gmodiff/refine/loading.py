@@ -29,6 +29,8 @@ from hdrgen_server.systems.gmodiff.refine.model import Refiner, additions
 from nuke_hdrgen.wire.errors import BadInput
 
 REFINED_FILE = "refine.safetensors"
+VAE_FOLDER, UNET_FOLDER = "vae", "unet"
+BASE_FILE = "base.safetensors"
 LORA_FOLDER = "lora"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 STRUCTURE = ("block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups", "cross_attention_dim")
@@ -44,18 +46,22 @@ def load_base(config: RefinerConfig, source: Path) -> Refiner:
     with torch.device("meta"):
         refiner = Refiner(config)
     if source.is_dir():
-        vae = _from_folder(config, source / "vae", AutoencoderKL)
-        unet = _from_folder(config, source / "unet", UNet2DConditionModel)
-        refiner.vae.register_to_config(scaling_factor=_config_of(source / "vae").get("scaling_factor", 0.18215))
+        vae = _from_folder(config, source / VAE_FOLDER, AutoencoderKL)
+        unet = _from_folder(config, source / UNET_FOLDER, UNet2DConditionModel)
+        _use_scaling(refiner, source / VAE_FOLDER)
     else:
         vae, unet = _from_file(config, source)
-    where = str(source)
-    fill(refiner.vae, vae, where)
-    encoder = {name: tensor.clone() for name, tensor in vae.items() if name.startswith(("encoder.", "quant_conv."))}
-    fill(refiner.condition, encoder, where)
-    refiner.condition.register_to_config(scaling_factor=refiner.vae.config["scaling_factor"])
-    fill(refiner.unet, widened(unet, config.vae.latent_channels), where)
+    _fill_encoders(refiner, vae, str(source))
+    fill(refiner.unet, widened(unet, config.vae.latent_channels), str(source))
     refiner.prior, refiner.blocks = additions(config)
+    return refiner
+
+
+def load_vae(config: RefinerConfig, folder: Path) -> Refiner:
+    """A refiner on a VAE in a diffusers folder, its UNet new: for sizes that train the UNet whole. Raises BadInput."""
+    refiner = Refiner(config)
+    _use_scaling(refiner, folder)
+    _fill_encoders(refiner, _from_folder(config, folder, AutoencoderKL), str(folder))
     return refiner
 
 
@@ -119,6 +125,20 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Put exactly these tensors into a module built on the meta device. Raises BadInput as `check` does."""
     check(module.state_dict(), state, where)
     module.load_state_dict(state, assign=True)
+
+
+def _use_scaling(refiner: Refiner, folder: Path) -> None:
+    """Take the latents' scale from the VAE's own config.json, where it states one."""
+    factor = _config_of(folder).get("scaling_factor", refiner.config.vae.scaling_factor)
+    for vae in (refiner.vae, refiner.condition):
+        vae.register_to_config(scaling_factor=factor)
+
+
+def _fill_encoders(refiner: Refiner, state: Mapping[str, Tensor], where: str) -> None:
+    """The VAE, and a copy of its encoder for L0."""
+    fill(refiner.vae, state, where)
+    encoder = {name: tensor.clone() for name, tensor in state.items() if name.startswith(("encoder.", "quant_conv."))}
+    fill(refiner.condition, encoder, where)
 
 
 def _from_folder(

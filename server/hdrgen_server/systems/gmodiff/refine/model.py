@@ -25,8 +25,6 @@ from hdrgen_server.systems.gmodiff.refine.decoder import (
 )
 from hdrgen_server.systems.gmodiff.refine.prior import Prior, tokens
 
-MASK_START, MASK_END = 0.05, 0.3
-
 
 class Refiner(nn.Module):
     """VAE, a second encoder for L0, the denoising network with a doubled input, c_L's projection, refinement blocks.
@@ -83,7 +81,9 @@ class Refiner(nn.Module):
         refined = self.denoise(initial, self.condition_latent(under_codes), prior)
         if self.config.merge == "decoded":
             return self.decode(refined, features, prior).clamp(0, 1)
-        return (gain + mask_weight(mask) * self.change(initial, refined, features, prior)).clamp(0, 1)
+        return (
+            gain + mask_weight(mask, self.config.mask_range) * self.change(initial, refined, features, prior)
+        ).clamp(0, 1)
 
     @property
     def multiple(self) -> int:
@@ -104,11 +104,12 @@ def use_released_initialisation(refiner: Refiner) -> None:
         weight[:, latent:] = torch.randn_like(weight[:, latent:]) * weight[:, :latent].std()
 
 
-def mask_weight(mask: Tensor) -> Tensor:
-    """How much of a change is taken where the degradation mask has these values in [0, 1]: nothing below MASK_START, so
-    that reliable pixels stay what they are, all of it above MASK_END.
+def mask_weight(mask: Tensor, mask_range: tuple[float, float]) -> Tensor:
+    """How much of a change is taken where the degradation mask has these values: 0 up to the range's first value, then
+    rising to 1 at its second.
     """
-    return ((mask - MASK_START) / (MASK_END - MASK_START)).clamp(0, 1)
+    start, end = mask_range
+    return ((mask - start) / (end - start)).clamp(0, 1)
 
 
 def encoder_only(vae: AutoencoderKL) -> AutoencoderKL:
