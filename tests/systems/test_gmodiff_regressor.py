@@ -32,7 +32,7 @@ from hdrgen_server.systems.gmodiff.regressor import (
 
 torch.set_num_threads(1)
 EVS = (-2.0, 0.0, 2.0)
-PUBLISHED_PARAMETERS = {"published": 25_187_844, "released": 49_258_740}
+PUBLISHED_PARAMETERS = {"published": 25_187_844, "released": 48_329_220}
 
 
 def bracket_of(evs: Sequence[float], reference: int, size: tuple[int, int] = (40, 48), peak: float = 6.0) -> Bracket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,12 +10,12 @@ import typer
 
 from hdrgen_server.cli import console
 from hdrgen_server.packs import add as adding
-from hdrgen_server.packs import licence
+from hdrgen_server.packs import conversion, licence
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.packs.registry import load_registry, packs_folders
 from hdrgen_server.packs.verify import verify as verify_pack
 from hdrgen_server.settings import Settings, load_settings
-from nuke_hdrgen.wire.errors import BadInput
+from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The pack's name, as `hdrgen packs list` shows it.")]
@@ -70,20 +71,29 @@ def show(name: Name, as_json: Json = False) -> None:
 
 @app.command()
 def add(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with a pack.toml and its weights.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FOLDER|FILE", help="A pack's folder; or GMODiff's checkpoints, .pth and .pkl.")
+    ],
     link: Annotated[bool, typer.Option("--link", help="Leave the weights where they are.")] = False,
     as_json: Json = False,
 ) -> None:
     """Add a pack: hash its files, record them in its manifest, and put it with yours.
 
-    Weights are .safetensors; files that may hold a pickle are refused by name.
+    Weights are .safetensors. Checkpoints that GMODiff's authors publish are converted first, in a process of its own
+    that reads tensors and nothing else; any other file that may hold a pickle is refused by name.
     """
     settings = load_settings()
-    pack = adding.add(folder, settings, link=link)
+    checkpoints = conversion.checkpoints_in(path)
+    if checkpoints and link:
+        raise BadParameter(f"{path} must be converted, so there is nothing to link to; leave --link out")
+    with tempfile.TemporaryDirectory(prefix="hdrgen-convert-") as folder:
+        if checkpoints:
+            conversion.convert(checkpoints, Path(folder))
+        pack = adding.add(Path(folder) if checkpoints else path, settings, link=link)
     if as_json:
-        console.emit_json(_summary(pack, settings))
-    else:
-        console.answer(f"added {pack.name} at {pack.path}, digest {pack.digest[:12]}")
+        console.emit_json(_summary(pack, settings) | {"converted": [str(file) for file in checkpoints]})
+        return
+    console.answer(f"added {pack.name} at {pack.path}, digest {pack.digest[:12]}")
 
 
 @app.command()

@@ -15,7 +15,8 @@ class RegressorConfig:
     `published` takes exactly three exposures and writes the gain map directly; `set` takes 2 to 7 exposures with any
     reference and corrects a merge. `widths` are the channels of each scale, `strides` the steps between them; a width
     beyond the encoder's scales is a middle stage. `headroom_stops` above the shortest exposure's clip point fixes the
-    scale s of H = s (L + alpha) R(G); None is the published s = 1.
+    scale s of H = s (L + alpha) R(G); None is the published s = 1. `released` has the public code's extra convolution
+    before the output, its mask head and its slope of 0.01 in the attention.
     """
 
     form: Form
@@ -29,6 +30,7 @@ class RegressorConfig:
     embedding: int = 1024
     headroom_stops: float | None = None
     residual: float = 0.0
+    released: bool = False
 
 
 CONFIGS: dict[str, RegressorConfig] = {
@@ -43,6 +45,7 @@ CONFIGS: dict[str, RegressorConfig] = {
         (2, 2, 2, 4),
         middle=1,
         mask_width=16,
+        released=True,
     ),
     "set": RegressorConfig(
         "set",

@@ -150,6 +150,31 @@ class MaskHead(nn.Module):
         return torch.cat(tokens, dim=1)
 
 
+class ReleasedMaskHead(nn.Module):
+    """The public code's mask head: an own 1x1 convolution a scale, joined at full size, and three convolutions."""
+
+    def __init__(self, config: RegressorConfig) -> None:
+        super().__init__()
+        widths, mask = config.widths[: len(config.encoder)], config.mask_width
+        self.adapters = nn.ModuleList(Pointwise(width, mask) for width in widths)
+        self.head = nn.Sequential(
+            nn.Conv2d(len(widths) * mask, 2 * mask, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(2 * mask, mask, 3, padding=1),
+            nn.ReLU(inplace=True),
+            Pointwise(mask, 1),
+        )
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Mask logits (B, 1, H, W) from encoder features, finest first."""
+        size = features[0].shape[2:]
+        adapted = [
+            F.interpolate(adapter(feature), size=size, mode="bilinear", align_corners=False)
+            for adapter, feature in zip(self.adapters, features, strict=True)
+        ]
+        return self.head(torch.cat(adapted, dim=1))
+
+
 class PublishedHead(nn.Module):
     """Exactly three exposures: own input convolutions, attention of both outer frames to the reference (AHDRNet)."""
 
@@ -160,13 +185,14 @@ class PublishedHead(nn.Module):
         self.attention = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(2 * width, 2 * width, 3, padding=1),
-                nn.LeakyReLU(0.2),
+                nn.LeakyReLU(0.01 if config.released else 0.2),
                 nn.Conv2d(2 * width, width, 3, padding=1),
                 nn.Sigmoid(),
             )
             for _ in range(2)
         )
         self.fuse = nn.Conv2d(3 * width, width, 3, padding=1)
+        self.ending = nn.Conv2d(width, width, 3, padding=1) if config.released else nn.Identity()
         self.out = nn.Conv2d(width, 3, 3, padding=1)
 
     def forward(self, bracket: Bracket) -> tuple[Tensor, Tensor]:
@@ -183,7 +209,7 @@ class PublishedHead(nn.Module):
 
     def gain(self, decoded: Tensor, reference: Tensor) -> Tensor:
         """The gain map in [0, 1]."""
-        return torch.sigmoid(self.out(decoded + reference))
+        return torch.sigmoid(self.out(self.ending(decoded) + reference))
 
 
 class SetHead(nn.Module):
@@ -286,7 +312,7 @@ class Regressor(nn.Module):
         self.config = config
         self.head = PublishedHead(config) if config.form == "published" else SetHead(config)
         self.backbone = Backbone(config)
-        self.mask = MaskHead(config)
+        self.mask = ReleasedMaskHead(config) if config.released else MaskHead(config)
 
     def forward(self, bracket: Bracket) -> Regression:
         """Run on any size: edges are replicated up to the backbone's factor and cut off again."""
