@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hdrgen_server.systems.gmodiff.config import CONFIGS
 from hdrgen_server.systems.gmodiff.refine.config import REFINERS, LoraRanks, RefinerConfig, UNetConfig, VAEConfig
-from hdrgen_server.systems.gmodiff.refine.frame import Initial
+from hdrgen_server.systems.gmodiff.refine.initial import Initial
 from hdrgen_server.systems.gmodiff.refine.model import Refiner
 
 CELL = 2

@@ -14,7 +14,8 @@ from refine_cases import TINY, localised, random_initial, random_refiner, stirre
 from torch import Tensor
 
 from hdrgen_server.systems.gmodiff.refine.config import RefinerConfig
-from hdrgen_server.systems.gmodiff.refine.frame import FrameRefiner, Initial
+from hdrgen_server.systems.gmodiff.refine.frame import FrameRefiner
+from hdrgen_server.systems.gmodiff.refine.initial import Initial
 from hdrgen_server.systems.gmodiff.refine.model import Refiner, mask_weight
 from hdrgen_server.systems.gmodiff.refine.tiling import UNTILED, Tiling, gaussian, gaussian_tiles, weights, window
 from nuke_hdrgen.wire.errors import Cancelled

@@ -1,4 +1,6 @@
-"""HDRFuse by GMODiff's regressor: a bracket of frames in, one scene-linear frame out, tile by tile.
+"""HDRFuse by GMODiff: a bracket of frames in, one scene-linear frame out, tile by tile.
+
+`draft` is the regressor alone; `final` adds the second stage where the pack has one.
 
 It owns the order of a job and its memory: full frames are only looked at, never copied. It must not know sockets,
 files or how the network was trained.
@@ -6,8 +8,10 @@ files or how the network was trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +26,17 @@ from hdrgen_server.image.clip import bracket_clip_level
 from hdrgen_server.image.tiles import Tile, plan_tiles
 from hdrgen_server.networks.nafnet import in_channels_last
 from hdrgen_server.packs.manifest import Pack
+from hdrgen_server.systems.gmodiff.collected import Collected, initial_of, refined_scene_linear
 from hdrgen_server.systems.gmodiff.config import CONFIGS
 from hdrgen_server.systems.gmodiff.prepare import Exposure, Plan, plan_bracket, prepare_window, to_bracket
-from hdrgen_server.systems.gmodiff.regressor import Regressor
+from hdrgen_server.systems.gmodiff.refine.choice import refiner_config
+from hdrgen_server.systems.gmodiff.refine.config import RefinerConfig
+from hdrgen_server.systems.gmodiff.regressor import Regressor, gain_scale
 from hdrgen_server.systems.hdrfuse import check_bracket, clipped_layer, linear_of, reference_index
 from nuke_hdrgen.wire.errors import BadInput, OperatorFailed
+
+if TYPE_CHECKING:
+    from hdrgen_server.systems.gmodiff.final import SecondStage
 
 Array = npt.NDArray[np.float32]
 SMALLEST_TILE = 192
@@ -52,7 +62,16 @@ def create(pack: Pack, device: str) -> GMODiffOperator:
     except RuntimeError as error:
         raise BadInput(f"pack {pack.name}: the tensors of {path} are not those of config {name}; {AGAIN}") from error
     model.eval().requires_grad_(requires_grad=False).to(torch.device(device))
-    return GMODiffOperator(pack.descriptor, in_channels_last(model), device)
+    config = refiner_config(pack)
+    load = None if config is None else functools.partial(_load_second, pack, config, device)
+    return GMODiffOperator(pack.descriptor, in_channels_last(model), device, load)
+
+
+def _load_second(pack: Pack, config: RefinerConfig, device: str) -> SecondStage:
+    from hdrgen_server.systems.gmodiff.final import SecondStage, load_refiner
+
+    with torch.inference_mode(mode=False):
+        return SecondStage(load_refiner(pack, config, device), device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +81,22 @@ class _Outputs:
     scene_linear_hwc: Array
     mask_hw: Array
     gain_hwc: Array | None
+    collected: Collected | None
 
 
 class GMODiffOperator:
-    """A loaded regressor. One job at a time."""
+    """A loaded regressor, and a refiner that is loaded with the first job of final quality. One job at a time."""
 
-    def __init__(self, descriptor: Descriptor, model: Regressor, device: str) -> None:
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        model: Regressor,
+        device: str,
+        load_second: Callable[[], SecondStage] | None = None,
+    ) -> None:
         self._descriptor, self._model, self._device = descriptor, model, device
+        self._load_second = load_second
+        self._second: SecondStage | None = None
         self._rung = 0
 
     @property
@@ -89,8 +117,9 @@ class GMODiffOperator:
     def run(self, request: Request, frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
         """Fuse one bracket; the result keeps the reference frame's exposure, geometry, alpha and layers.
 
-        With `aovs` it has the layers `hdrgen.confidence` (1 where the map is reliable), `hdrgen.gain_r`, `_g` and `_b`
-        and `hdrgen.clipped`.
+        Quality `final` refines the gain map where the pack has a second stage, and is `draft` where it has none. With
+        `aovs` the result has the layers `hdrgen.confidence` (1 where the map is reliable), `hdrgen.gain_r`, `_g` and
+        `_b`, `hdrgen.clipped` and, refined, `hdrgen.generated` (how much of the change was taken).
         """
         bracket = list(frames)
         reference = reference_index(bracket, int(request.parameters["reference"]))
@@ -99,24 +128,48 @@ class GMODiffOperator:
             raise BadInput(
                 f"this pack takes exactly 3 frames, got {len(bracket)}; give 3, or use a pack of the set form"
             )
-        exposures, scale = _exposures(bracket)
+        exposures, scale_of_frames = _exposures(bracket)
         plan = plan_bracket(exposures, reference)
         base = bracket[reference]
-        outputs = _Outputs(
-            np.zeros((base.height, base.width, 3), np.float32),
-            np.zeros((base.height, base.width), np.float32),
-            np.zeros((base.height, base.width, 3), np.float32) if request.aovs else None,
-        )
-        tiles = self._tiles(base.height, base.width, int(request.parameters["tile"]))
-        for done, tile in enumerate(tiles):
-            progress.step(done, len(tiles))
+        second = self._second_stage(request)
+        outputs = self._empty(base.height, base.width, aovs=request.aovs, collect=second is not None)
+        asked = int(request.parameters["tile"])
+        tiles = self._tiles(base.height, base.width, asked)
+        work = _Steps(progress, len(tiles))
+        for tile in tiles:
+            work.step()
             self._run_tile(exposures, plan, tile, outputs)
-        progress.step(len(tiles), len(tiles))
+        layers: dict[str, Array] = {}
+        if second is not None and outputs.collected is not None:
+            initial = initial_of(outputs.collected, outputs.mask_hw)
+            found = second.refine(initial, second.tiling(asked, self._rung), work.then)
+            scale = float(gain_scale(self._model.config, torch.tensor([plan.evs])))
+            refined = refined_scene_linear(outputs.scene_linear_hwc, initial, outputs.collected, found, scale)
+            outputs = replace(outputs, scene_linear_hwc=refined, gain_hwc=found if request.aovs else None)
+            layers = {"hdrgen.generated": second.taken(outputs.mask_hw)} if request.aovs else {}
+        work.end()
         if not np.isfinite(outputs.scene_linear_hwc).all():
-            raise OperatorFailed("the regressor made values that are not finite; please report this bracket")
-        np.multiply(outputs.scene_linear_hwc, np.float32(scale), out=outputs.scene_linear_hwc)
-        layers = {**_layers(outputs), **clipped_layer(bracket, reference)} if request.aovs else {}
+            raise OperatorFailed("the network made values that are not finite; please report this bracket")
+        np.multiply(outputs.scene_linear_hwc, np.float32(scale_of_frames), out=outputs.scene_linear_hwc)
+        if request.aovs:
+            layers = {**_layers(outputs), **layers, **clipped_layer(bracket, reference)}
         yield _result(base, outputs, layers)
+
+    def _second_stage(self, request: Request) -> SecondStage | None:
+        if request.quality != "final" or self._load_second is None:
+            return None
+        if self._second is None:
+            self._second = self._load_second()
+        return self._second
+
+    def _empty(self, height: int, width: int, *, aovs: bool, collect: bool) -> _Outputs:
+        channels, cell = self._model.config.feature_channels, self._model.backbone.factor
+        return _Outputs(
+            np.zeros((height, width, 3), np.float32),
+            np.zeros((height, width), np.float32),
+            np.zeros((height, width, 3), np.float32) if aovs else None,
+            Collected.empty(height, width, channels, cell) if collect else None,
+        )
 
     def _tiles(self, height: int, width: int, asked: int) -> list[Tile]:
         factor, overlap = self._model.backbone.factor, self._descriptor.tile_overlap
@@ -135,6 +188,29 @@ class GMODiffOperator:
         outputs.mask_hw[window] += _hwc(torch.sigmoid(regression.mask_logits))[..., 0] * weight
         if outputs.gain_hwc is not None:
             outputs.gain_hwc[window] += _hwc(regression.gain) * weight[..., None]
+        if outputs.collected is not None:
+            outputs.collected.add(tile, bracket, regression)
+
+
+class _Steps:
+    """Both stages' tiles as one count that never runs backwards: how many the second has is known after the first."""
+
+    def __init__(self, progress: Progress, first: int) -> None:
+        self._progress, self._first, self._done, self._total = progress, first, 0, first
+
+    def step(self) -> None:
+        """Before a tile of the first stage."""
+        self._progress.step(self._done, self._total)
+        self._done += 1
+
+    def then(self, done: int, total: int) -> None:
+        """Before a tile of the second stage."""
+        self._total = self._first + total
+        self._progress.step(self._first + done, self._total)
+
+    def end(self) -> None:
+        """After the last tile."""
+        self._progress.step(self._total, self._total)
 
 
 def _hwc(planes: torch.Tensor) -> Array:

@@ -51,7 +51,7 @@ class ReleasedBlock(nn.Module):
     def __init__(self, channels: int, skip_channels: int, prior_width: int) -> None:
         super().__init__()
         self.skip = nn.Conv2d(skip_channels, channels, 1, bias=False)
-        self.gate = nn.Sequential(nn.Linear(prior_width, channels), nn.SiLU(), nn.Linear(channels, channels))
+        self.gate = nn.Sequential(nn.Linear(prior_width, channels), nn.ReLU(), nn.Linear(channels, channels))
         nn.init.constant_(self.skip.weight, RELEASED_SKIP)
 
     def forward(self, decoded: Tensor, encoded: Tensor, prior: Tensor) -> Tensor:

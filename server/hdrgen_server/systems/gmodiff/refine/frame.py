@@ -7,15 +7,14 @@ must not know brackets, files or how the initial map was made.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from hdrgen_server.image.tiles import Tile
+from hdrgen_server.systems.gmodiff.refine.initial import Array, Initial
 from hdrgen_server.systems.gmodiff.refine.model import Refiner, mask_weight
 from hdrgen_server.systems.gmodiff.refine.tiling import (
     Tiling,
@@ -27,23 +26,7 @@ from hdrgen_server.systems.gmodiff.refine.tiling import (
     window,
 )
 
-Array = npt.NDArray[np.float32]
 Step = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Initial:
-    """What stage one says about a frame (H, W).
-
-    `gain_hwc` (H, W, 3) and `mask_hw` in [0, 1]; `under_hwc` the codes of the shortest exposure in [0, 1]; `pooled_chw`
-    (C, rows, columns) the encoder's features, one cell every `cell` pixels.
-    """
-
-    gain_hwc: Array
-    mask_hw: Array
-    under_hwc: Array
-    pooled_chw: Array
-    cell: int
 
 
 class FrameRefiner:

@@ -23,15 +23,22 @@ _ENCODER_LAYERS = (
 )  # fmt: skip
 UNET_TARGETS = rf"(.*\.)?({'|'.join(_UNET_LAYERS)})"
 ENCODER_TARGETS = rf"encoder\.(.*\.)?({'|'.join(_ENCODER_LAYERS)})"
+# The public code adapts the convolution behind the encoder too, and the first VAE's decoder.
+RELEASED_CONDITION_TARGETS = rf"quant_conv|{ENCODER_TARGETS}"
+RELEASED_VAE_TARGETS = rf"quant_conv|(encoder|decoder)\.(.*\.)?({'|'.join(_ENCODER_LAYERS)})"
 
 
 def adapted(refiner: Refiner) -> dict[str, tuple[PeftAdapterMixin, int, str]]:
     """The networks that have adapters: each with its rank and its layers, by the name of its file."""
-    ranks = refiner.config.lora
+    ranks, released = refiner.config.lora, refiner.config.decoder == "released"
     networks: dict[str, tuple[PeftAdapterMixin, int, str]] = {
         "unet": (refiner.unet, ranks.unet, UNET_TARGETS),
-        "vae": (refiner.vae, ranks.vae, ENCODER_TARGETS),
-        "condition": (refiner.condition, ranks.condition, ENCODER_TARGETS),
+        "vae": (refiner.vae, ranks.vae, RELEASED_VAE_TARGETS if released else ENCODER_TARGETS),
+        "condition": (
+            refiner.condition,
+            ranks.condition,
+            RELEASED_CONDITION_TARGETS if released else ENCODER_TARGETS,
+        ),
     }
     return {name: network for name, network in networks.items() if network[1]}
 

@@ -23,7 +23,7 @@ from hdrgen_server.systems.gmodiff.refine.decoder import (
     plain_decode,
     refinement_blocks,
 )
-from hdrgen_server.systems.gmodiff.refine.prior import Prior, tokens
+from hdrgen_server.systems.gmodiff.refine.prior import Prior, ReleasedPrior, tokens
 
 
 class Refiner(nn.Module):
@@ -91,9 +91,12 @@ class Refiner(nn.Module):
         return math.lcm(self.config.vae.factor << (len(self.config.unet.block_out_channels) - 1), self.config.token)
 
 
-def additions(config: RefinerConfig) -> tuple[Prior, nn.ModuleList]:
+def additions(config: RefinerConfig) -> tuple[Prior | ReleasedPrior, nn.ModuleList]:
     """What no base model has: c_L's projection and the refinement blocks, with their first values."""
-    return Prior(CONFIGS[config.regressor].widths, config.unet.cross_attention_dim), refinement_blocks(config)
+    widths, width = CONFIGS[config.regressor].widths, config.unet.cross_attention_dim
+    released = config.decoder == "released"
+    prior = ReleasedPrior(widths[-1], config.token, width) if released else Prior(widths, width)
+    return prior, refinement_blocks(config)
 
 
 def use_released_initialisation(refiner: Refiner) -> None:
