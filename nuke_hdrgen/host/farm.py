@@ -1,14 +1,16 @@
 """Bakes on a farm: the command line of `nuke -t bake.py`, plain lines as progress, and exit codes.
 
-It owns the flags and the codes: 0 done, 1 a render failed, 2 bad input, 4 refused, 5 the sidecar could not, 130
-cancelled. It must not know how a bake works.
+It owns the flags and the codes: 0 done, 1 a render failed, 2 bad input, 3 another sidecar is in the way, 4 refused, 5
+the sidecar could not, 130 cancelled. It must not know how a bake works.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from typing import Sequence
+from contextlib import contextmanager
+from typing import Generator, Sequence
 
 import nuke
 
@@ -27,9 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as ended:
         return 2 if ended.code else 0
     try:
-        _bake(options)
-        if options.then_render:
-            _render(options)
+        with _cancellable():
+            _bake(options)
+            if options.then_render:
+                _render(options)
     except HDRGenError as error:
         return _failed(error.message, error.exit_status)
     except KeyboardInterrupt:
@@ -37,6 +40,21 @@ def main(arguments: Sequence[str]) -> int:
     except RuntimeError as error:
         return _failed(" ".join(str(error).split()), RENDER_FAILED)
     return 0
+
+
+@contextmanager
+def _cancellable() -> Generator[None, None, None]:
+    """Have the signals that farm managers cancel with raise KeyboardInterrupt, even where a parent had them ignored."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -218,17 +218,20 @@ def test_other_pixels_under_the_same_settings_are_refused_where_nobody_would_fin
     assert len(now) == 4
 
 
-def test_an_interrupt_cancels_and_keeps_what_is_done(start_nuke, environment, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_farms_signal_cancels_and_keeps_what_is_done(start_nuke, environment, tmp_path: Path, number: int) -> None:
     script = shot(start_nuke(gui=True), tmp_path)
     process = subprocess.Popen(
-        [NUKE, "-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1400"],
+        [
+            "/bin/sh", "-c", 'trap "" INT; exec "$0" "$@"',  # as a shell starts what it puts into the background
+            NUKE, "-t", "bake.py", str(script), "--node=HDRFuse1", "--range=1001-1400"],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
     for line in process.stdout:
         if "baked" in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "HDRGEN Error: the bake of HDRFuse1 was cancelled; finished frames are kept" in said
