@@ -144,6 +144,23 @@ def test_the_gradient_term_sees_edges_and_no_offset() -> None:
     assert float(gradient_distance(step, torch.zeros_like(step))) == pytest.approx((1 / 15 + 1 / 7 + 1 / 3) / 3)
 
 
+def test_the_tone_term_is_of_local_means(folder: Path) -> None:
+    class Offset(AutoencoderKL):
+        def decode(self, z: Any, return_dict: bool = True, generator: Any = None) -> Any:
+            decoded = super().decode(z)
+            rows = torch.arange(32) % 2
+            decoded.sample = batch.pictures + 0.1 + 0.4 * (rows[:, None] - 0.5)
+            return decoded
+
+    batch = PictureSource(folder, 32)(np.random.default_rng(3), 2)
+    task = AutoencoderTask(TINY, folder, Weights(**WEIGHTS), 32)
+    task.vae = Offset(**TINY.arguments())
+    _, parts = task.loss(batch)
+    assert parts["tone"] == pytest.approx(0.1, abs=1e-5)
+    assert parts["l1"] == pytest.approx(0.2, abs=1e-5)
+    assert parts["gradient"] == pytest.approx(0.4 / 3, abs=1e-5)
+
+
 def test_the_perceptual_term_looks_at_codes(folder: Path) -> None:
     torch.manual_seed(0)
     seen: list[torch.Tensor] = []

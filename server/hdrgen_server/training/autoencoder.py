@@ -33,15 +33,20 @@ from nuke_hdrgen.wire.errors import BadInput
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 GRADIENT_SCALES = 3
+TONE_SIDE = 16
 PERCEPTUAL_SIDE = 48
 LATENT_BATCHES, LATENT_BATCH = 16, 8
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the loss: mean absolute error, its gradients, VGG features, divergence from a unit normal."""
+    """Weights of the loss: mean absolute error, that of local means, gradients, VGG features, unit-normal divergence.
+
+    `tone` is for the group norms: they take the level out of every feature, and a young model gets tones wrong most.
+    """
 
     l1: float = 1.0
+    tone: float = 1.0
     gradient: float = 0.5
     perceptual: float = 0.0
     divergence: float = 1e-4
@@ -76,6 +81,7 @@ class AutoencoderTask:
         decoded = _decoded(self.vae, posterior.sample())
         terms = {
             "l1": F.l1_loss(decoded, pictures),
+            "tone": F.avg_pool2d(decoded - pictures, TONE_SIDE).abs().mean(),
             "gradient": gradient_distance(decoded, pictures),
             "divergence": posterior.kl().mean() / posterior.mean[0].numel(),
         }
