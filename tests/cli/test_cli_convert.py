@@ -42,6 +42,10 @@ def test_what_cannot_be_added(hdrgen: Run, alone: Path) -> None:
     assert "state_dict: intro_0.weight has shape (64, 3, 3, 3), not (64, 6, 3, 3)" in err
     status, _, err = hdrgen("packs", "add", "dareg.pth", "--link")
     assert (status, "leave --link out" in err) == (2, True)
+    (alone / "pack").mkdir()
+    (alone / "pack" / "pack.toml").touch()
+    status, _, err = hdrgen("packs", "add", "pack", "--base", "sd21")
+    assert (status, "leave --base out" in err) == (2, True)
     for name, words in (("none.pth", "does not exist"), ("note.txt", "is no checkpoint")):
         (alone / "note.txt").touch()
         status, _, err = hdrgen("packs", "add", name)
@@ -61,8 +65,21 @@ def test_checkpoints_of_the_published_size_become_a_pack_that_runs(hdrgen: Run, 
     state: dict[str, object] = {entry: halves(shapes) for entry, shapes in refiner_shapes(layout).items()}
     state |= {name: [] for name in LISTS} | {f"rank_{network}": 16 for network in ("unet", "vae", "vae_c")}
     torch.save(state, alone / "weights" / "gmodiff.pkl")
-    status, out, err = hdrgen("packs", "add", "weights", "--json")
+    status, _, err = hdrgen("packs", "add", "weights")
+    assert (status, "name it with --base" in err) == (2, True)
+    base = alone / "sd21"
+    for part in ("unet", "vae"):
+        (base / part).mkdir(parents=True)
+        (base / part / "config.json").write_text("{}")
+        (base / part / "diffusion_pytorch_model.safetensors").write_bytes(b"weights of " + part.encode())
+    status, out, err = hdrgen("packs", "add", "weights", "--base", base, "--json")
     assert status == 0, err
+    pack = Path(json.loads(out)["path"])
+    assert (pack / "unet" / "diffusion_pytorch_model.safetensors").read_bytes() == b"weights of unet"
+    assert not any(path.is_symlink() for path in pack.rglob("*"))
+    assert sorted(path.name for path in (pack / "lora").iterdir()) == [
+        "condition.safetensors", "unet.safetensors", "vae.safetensors",
+    ]  # fmt: skip
     assert [Path(name).name for name in json.loads(out)["converted"]] == ["dareg.pth", "gmodiff.pkl"]
     assert hdrgen("packs", "verify", "gmodiff-released")[0] == 0
     status, shown, _ = hdrgen("packs", "show", "gmodiff-released")

@@ -25,9 +25,11 @@ from hdrgen_server.systems.gmodiff import convert as converter
 from hdrgen_server.systems.gmodiff.config import CONFIGS
 from hdrgen_server.systems.gmodiff.released import (
     LISTS,
+    LORA_FILES,
     Layout,
     folded,
     projection_shapes,
+    refined_name,
     refiner_shapes,
     regressor_shapes,
     released_layout,
@@ -189,6 +191,57 @@ def test_the_table_of_layers_is_that_of_the_published_configuration() -> None:
     groups = collections.Counter((layer.network, layer.adapter) for layer in layers)
     assert groups["unet", "others"] == sum("mid_block" in layer.name for layer in layers if layer.network == "unet")
     assert groups["vae", "encoder"] == groups["vae_c", "encoder"] == 32
+
+
+def test_what_is_converted_fits_stage_two_at_its_published_size() -> None:
+    """Names and shapes of refine.safetensors and of the three adapters, none missing, none left over."""
+    from peft import get_peft_model_state_dict
+
+    from hdrgen_server.systems.gmodiff.refine.config import REFINERS
+    from hdrgen_server.systems.gmodiff.refine.loading import refined_state
+    from hdrgen_server.systems.gmodiff.refine.lora import ADAPTER, adapted, add_lora
+    from hdrgen_server.systems.gmodiff.refine.model import Refiner
+
+    layout = released_layout()
+    refine = {refined_name("proj", name): shape for name, shape in layout.projection.items()}
+    adapters: dict[str, dict[str, tuple[int, ...]]] = {name: {} for name in LORA_FILES.values()}
+    for layer in layout.layers:
+        if layer.whole:
+            refine[refined_name(layer.network, f"{layer.name}.weight")] = layer.weight
+            refine |= {refined_name(layer.network, f"{layer.name}.bias"): (layer.out,)} if layer.bias else {}
+        else:
+            down, up = layer.lora(layout.rank)
+            adapters[LORA_FILES[layer.network]] |= {
+                f"{layer.name}.lora_A.weight": down,
+                f"{layer.name}.lora_B.weight": up,
+            }
+    with torch.device("meta"):
+        refiner = Refiner(REFINERS["sd21-released"])
+        assert {name: tuple(tensor.shape) for name, tensor in refined_state(refiner).items()} == refine
+        add_lora(refiner)
+    for name, (network, _, _) in adapted(refiner).items():
+        state = get_peft_model_state_dict(network, adapter_name=ADAPTER)
+        assert {key: tuple(tensor.shape) for key, tensor in state.items()} == adapters[f"lora/{name}"]
+
+
+def test_the_base_lies_beside_what_refines_it(tmp_path: Path) -> None:
+    base, out = tmp_path / "sd", tmp_path / "out"
+    out.mkdir()
+    for part in conversion.BASE_FOLDERS:
+        (base / part).mkdir(parents=True)
+        for name in conversion.BASE_NAMES:
+            (base / part / name).write_text(part)
+    conversion.place_base(base, out, ["refine.safetensors"])
+    assert (out / "vae" / "config.json").read_text() == "vae"
+    (base / "unet" / "config.json").unlink()
+    with pytest.raises(BadInput, match=r"unet/config\.json"):
+        conversion.place_base(base, out, ["refine.safetensors"])
+    with pytest.raises(BadInput, match="--base"):
+        conversion.place_base(None, out, ["refine.safetensors", "regressor.safetensors"])
+    conversion.place_base(None, out, ["regressor.safetensors"])
+    (tmp_path / "one.safetensors").write_text("all")
+    conversion.place_base(tmp_path / "one.safetensors", out, ["refine.safetensors"])
+    assert (out / "base.safetensors").read_text() == "all"
 
 
 def test_folding_is_the_products_sum() -> None:

@@ -74,6 +74,9 @@ def add(
     path: Annotated[
         Path, typer.Argument(metavar="FOLDER|FILE", help="A pack's folder; or GMODiff's checkpoints, .pth and .pkl.")
     ],
+    base: Annotated[
+        Path | None, typer.Option(metavar="FOLDER|FILE", help="The base model that checkpoints build on.")
+    ] = None,
     link: Annotated[bool, typer.Option("--link", help="Leave the weights where they are.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -86,9 +89,12 @@ def add(
     checkpoints = conversion.checkpoints_in(path)
     if checkpoints and link:
         raise BadParameter(f"{path} must be converted, so there is nothing to link to; leave --link out")
+    if base is not None and not checkpoints:
+        raise BadParameter(f"{path} needs no conversion, and holds its own base model; leave --base out")
     with tempfile.TemporaryDirectory(prefix="hdrgen-convert-") as folder:
         if checkpoints:
-            conversion.convert(checkpoints, Path(folder))
+            weights = conversion.convert(checkpoints, Path(folder))
+            conversion.place_base(base, Path(folder), weights)
         pack = adding.add(Path(folder) if checkpoints else path, settings, link=link)
     if as_json:
         console.emit_json(_summary(pack, settings) | {"converted": [str(file) for file in checkpoints]})

@@ -18,6 +18,9 @@ from nuke_hdrgen.wire.errors import BadInput, from_code
 # The module that converts; it says itself whether files are its own.
 CONVERTER = "hdrgen_server.systems.gmodiff.convert"
 TIMEOUT_S = 1800
+# Names in the pack's folder, as systems that refine read them.
+REFINED_FILE, BASE_FILE = "refine.safetensors", "base.safetensors"
+BASE_FOLDERS, BASE_NAMES = ("unet", "vae"), ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 def checkpoints_in(path: Path) -> tuple[Path, ...]:
@@ -33,6 +36,31 @@ def checkpoints_in(path: Path) -> tuple[Path, ...]:
     if (path / MANIFEST_NAME).is_file():
         return ()
     return tuple(sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in PICKLE_SUFFIXES))
+
+
+def place_base(base: Path | None, out: Path, weights: Sequence[str]) -> None:
+    """Put links to a base model beside converted weights: a folder's `unet/` and `vae/`, or one file.
+
+    Raises BadInput when the weights need one and there is none, or it is no such folder or file.
+    """
+    if base is None:
+        if REFINED_FILE in weights:
+            raise BadInput(
+                "these checkpoints refine by Stable Diffusion 2.1, which they do not hold; "
+                "name it with --base: its folder with unet/ and vae/, or one .safetensors file"
+            )
+        return
+    if base.is_file() and base.suffix == ".safetensors":
+        (out / BASE_FILE).symlink_to(base.resolve())
+        return
+    found = [base / part / name for part in BASE_FOLDERS for name in BASE_NAMES]
+    missing = [path for path in found if not path.is_file()]
+    if missing:
+        raise BadInput(f"there is no {missing[0]}; --base is a diffusers folder with unet/ and vae/, or a .safetensors")
+    for path in found:
+        link = out / path.relative_to(base)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(path.resolve())
 
 
 def convert(sources: Sequence[Path], out: Path) -> list[str]:

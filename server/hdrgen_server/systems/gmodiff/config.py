@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,13 @@ class RegressorConfig:
     headroom_stops: float | None = None
     residual: float = 0.0
     released: bool = False
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of all features that stage two gets: of every scale; of the coarsest and the mask as released."""
+        if not self.released:
+            return sum(self.widths)
+        return self.widths[-1] + math.prod(self.strides) ** 2
 
 
 CONFIGS: dict[str, RegressorConfig] = {

@@ -51,6 +51,7 @@ must_accept = true
 [options]
 config = "released"
 """
+REFINE_OPTION = 'refine = "sd21-released"\n'
 
 
 def convert(sources: Sequence[Path], out: Path, layout: Layout | None = None) -> list[str]:
@@ -82,7 +83,8 @@ def convert(sources: Sequence[Path], out: Path, layout: Layout | None = None) ->
         save_file({key: np.asarray(tensor, order="C") for key, tensor in tensors.items()}, path)
         names.append(f"{name}.safetensors")
     what = "regressor and refinement" if "refine" in written else "the regressor, draft quality"
-    (out / "pack.toml").write_text(MANIFEST.format(name=NAME, what=what), encoding="utf-8")
+    manifest = MANIFEST.format(name=NAME, what=what) + (REFINE_OPTION if "refine" in written else "")
+    (out / "pack.toml").write_text(manifest, encoding="utf-8")
     (out / "README.md").write_text("\n".join([f"# {NAME}", "", "Converted from", "", *notes, ""]), encoding="utf-8")
     return names
 

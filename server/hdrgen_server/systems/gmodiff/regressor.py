@@ -54,7 +54,8 @@ def reconstruct(gain: Tensor, reference_codes: Tensor, scale: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Regression:
-    """What DaReg says: gain map in [0, 1], its scale, degradation mask logits, features per encoder scale.
+    """What DaReg says: gain map in [0, 1], its scale, degradation mask logits, features per encoder scale; as released,
+    the coarsest features and the mask, whose pixels are folded into channels to the same size.
 
     `overflow` counts gain values that had to be held at the ends of [0, 1].
     """
@@ -92,7 +93,7 @@ class Backbone(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(B, widths[0], H, W) to the same shape and the encoder features, finest first."""
+        """(B, widths[0], H, W) to the same shape, and the encoder's and a middle stage's features, finest first."""
         features: list[Tensor] = []
         for index, encoder in enumerate(self.encoders):
             x = encoder(x)
@@ -101,6 +102,8 @@ class Backbone(nn.Module):
                 x = self.downs[index](x)
         bottom = self.middle(x)
         skips = list(features)
+        if len(self.downs) == len(self.encoders):
+            features.append(bottom)
         if len(self.downs) < len(self.encoders):
             skips.pop()
         x = bottom
@@ -166,11 +169,11 @@ class ReleasedMaskHead(nn.Module):
         )
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        """Mask logits (B, 1, H, W) from encoder features, finest first."""
+        """Mask logits (B, 1, H, W) from features, finest first; those of the middle stage are not used."""
         size = features[0].shape[2:]
         adapted = [
             F.interpolate(adapter(feature), size=size, mode="bilinear", align_corners=False)
-            for adapter, feature in zip(self.adapters, features, strict=True)
+            for adapter, feature in zip(self.adapters, features[:-1], strict=True)
         ]
         return self.head(torch.cat(adapted, dim=1))
 
@@ -333,7 +336,10 @@ class Regressor(nn.Module):
         held = gain.clamp(0, 1)
         cut = (..., slice(0, height), slice(0, width))
         overflow = (gain[cut] != held[cut]).sum()
-        return Regression(held[cut], scale, self.mask(features)[cut], features, overflow)
+        logits = self.mask(features)
+        if self.config.released:
+            features = features[-1], F.pixel_unshuffle(torch.sigmoid(logits), self.backbone.factor)
+        return Regression(held[cut], scale, logits[cut], features, overflow)
 
 
 def _padded(bracket: Bracket, factor: int) -> Bracket:
