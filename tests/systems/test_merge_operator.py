@@ -180,11 +180,11 @@ def test_what_is_no_bracket_is_refused_in_one_line(case: int) -> None:
 @pytest.mark.parametrize(
     ("shapes", "evs", "reference", "words"),
     [
-        ([(2, 2)], [0], 0, "two exposures"),
+        ([(2, 2)], [0], 0, "2 to 7 frames"),
         ([(2, 2)] * 2, [0], 0, "one EV for each"),
         ([(2, 2), (2, 3)], [0, 1], 0, "3x2"),
-        ([(2, 2)] * 2, [0, float("inf")], 0, "finite"),
-        ([(2, 2)] * 2, [1, 1], 0, "same EV"),
+        ([(2, 2)] * 2, [0, float("inf")], 0, "frame 1 has no EV"),
+        ([(2, 2)] * 2, [1, 1], 0, "equal EVs"),
         ([(2, 2)] * 2, [0, 1], 2, "reference 2"),
     ],
 )

@@ -23,6 +23,7 @@ from hdrgen_server.training.brackets import (
     BracketSample,
     Camera,
     Motion,
+    is_bright,
     simulate,
 )
 from hdrgen_server.training.scenes import Scene
@@ -32,7 +33,6 @@ Method = Callable[[BracketSample], npt.NDArray[Any]]
 SEED = 20_261
 SIZE = 256
 COUNT = 16
-BRIGHT, BRIGHT_SHARE = 2.0, 0.02
 ATTEMPTS = 200
 FIGURES = tuple(field.name for field in fields(Scores))
 
@@ -72,8 +72,8 @@ class Summary:
 def samples(kind: str, scenes: Sequence[Scene], count: int = COUNT) -> Iterator[BracketSample]:
     """The first `count` brackets of a kind, the scenes in turn.
 
-    A view counts when at least 2 % of it is a stop or more above what the reference can hold: others would score how
-    well a method does nothing. Raises BadParameter for an unknown kind, BadInput for a scene without such a view.
+    A view counts when it `is_bright`: others would score how well a method does nothing. Raises BadParameter for an
+    unknown kind, BadInput for a scene without such a view.
     """
     if kind not in KINDS:
         raise BadParameter(f"there is no kind of bracket {kind!r}; there are: {', '.join(KINDS)}")
@@ -86,7 +86,7 @@ def _bright_sample(kind: Kind, scene: Scene, index: int) -> BracketSample:
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng((SEED, index, attempt))
         sample = simulate(rng, [scene], (SIZE, SIZE), evs, 1, camera=kind.camera, motion=kind.motion)
-        if float((sample.scene_linear_hwc.max(axis=2) >= BRIGHT).mean()) >= BRIGHT_SHARE:
+        if is_bright(sample.scene_linear_hwc):
             return sample
     raise BadInput(f"no view of {scene.name} in {ATTEMPTS} has enough light above white; leave this panorama out")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,8 @@ from hdrgen_server.contracts.frame import Colourspace, Frame
 from hdrgen_server.image.finish import plate_clip_level
 from hdrgen_server.systems.layers import CLIPPED, clipped_weight
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
+
+SAME_EV = 0.05
 
 
 def reference_index(bracket: Sequence[Frame], asked: int) -> int:
@@ -28,25 +32,34 @@ def reference_index(bracket: Sequence[Frame], asked: int) -> int:
 
 def check_bracket(bracket: Sequence[Frame], reference: int) -> None:
     """Refuse what cannot be fused: one frame, unlike sizes, spaces or ranges, equal EVs. Raises BadInput."""
-    if len(bracket) < 2:
-        raise BadInput(f"a bracket needs 2 to 7 frames, got {len(bracket)}; add exposures")
+    check_exposures([(frame.width, frame.height) for frame in bracket], [frame.ev for frame in bracket], reference)
     base = bracket[reference]
     for index, frame in enumerate(bracket):
-        if (frame.width, frame.height) != (base.width, base.height):
-            raise BadInput(
-                f"frame {index} is {frame.width}x{frame.height}, the reference {base.width}x{base.height}; "
-                "crop or scale them to one size"
-            )
         if frame.colourspace != base.colourspace:
             raise BadInput(
                 f"frame {index} is in {frame.colourspace.name}, the reference in {base.colourspace.name}; "
                 "convert them to one space"
             )
-        if not np.isfinite(frame.ev):
+
+
+def check_exposures(sizes: Sequence[tuple[int, int]], evs: Sequence[float], reference: int) -> None:
+    """Refuse (width, height) and EVs that make no bracket about this reference. Raises BadInput."""
+    if len(sizes) < 2:
+        raise BadInput(f"a bracket needs 2 to 7 frames, got {len(sizes)}; add exposures")
+    if len(sizes) != len(evs):
+        raise BadInput(f"{len(sizes)} frames but {len(evs)} EVs; give one EV for each")
+    if not 0 <= reference < len(sizes):
+        raise BadInput(f"reference {reference} is not one of frames 0 to {len(sizes) - 1}; name one of them")
+    for index, size in enumerate(sizes):
+        if size != sizes[reference]:
+            frame, base = (f"{width}x{height}" for width, height in (size, sizes[reference]))
+            raise BadInput(f"frame {index} is {frame}, the reference {base}; crop or scale them to one size")
+        if not math.isfinite(evs[index]):
             raise BadInput(f"frame {index} has no EV; say it with --ev")
-    evs = sorted(frame.ev for frame in bracket)
-    if any(b - a < 0.05 for a, b in zip(evs, evs[1:], strict=False)):
-        raise BadInput(f"two frames have equal EVs ({', '.join(f'{ev:g}' for ev in evs)}); each needs its own exposure")
+    ordered = sorted(evs)
+    if any(b - a < SAME_EV for a, b in pairwise(ordered)):
+        listed = ", ".join(f"{ev:g}" for ev in ordered)
+        raise BadInput(f"two frames have equal EVs ({listed}); each needs its own exposure")
 
 
 def clipped_layer(bracket: Sequence[Frame], reference: int) -> dict[str, npt.NDArray[np.float32]]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hdrgen_server.colour.curves import CURVES
-from nuke_hdrgen.wire.errors import BadInput
+from hdrgen_server.systems.hdrfuse import check_exposures
 
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -82,7 +82,7 @@ def merge_bracket(
     itself, else the longest. Works in bands of rows, so that it holds little beside its input and its result. Raises
     BadInput when counts, sizes or exposures do not fit.
     """
-    check_bracket([codes.shape for codes in codes_list], evs, reference)
+    check_exposures([codes.shape[1::-1] for codes in codes_list], evs, reference)
     offsets = [float(ev) - float(evs[reference]) for ev in evs]
     shape = codes_list[0].shape
     merged = Merged(np.empty(shape, np.float32), np.empty(shape, np.bool_), np.empty(shape, np.bool_))
@@ -113,21 +113,3 @@ def _merge_band(
     into.scene_linear_hwc[...] = np.where(lost, fallback, weighted / np.where(lost, 1, total))
     into.clipped_hwc[...] = np.minimum.reduce(list(codes_list)) >= CLIPPED_CODE
     into.crushed_hwc[...] = np.maximum.reduce(list(codes_list)) <= CRUSHED_CODE
-
-
-def check_bracket(shapes: Sequence[tuple[int, ...]], evs: Sequence[float], reference: int) -> None:
-    """Refuse what cannot be merged. Raises BadInput: fewer than two frames, sizes, EVs or reference that do not fit."""
-    if len(shapes) < 2:
-        raise BadInput(f"a bracket needs two exposures or more, got {len(shapes)}; add another exposure")
-    if len(shapes) != len(evs):
-        raise BadInput(f"{len(shapes)} exposures but {len(evs)} EVs; give one EV for each image")
-    for index, shape in enumerate(shapes):
-        if shape != shapes[0]:
-            first, other = (f"{s[1]}x{s[0]}" for s in (shapes[0], shape))
-            raise BadInput(f"image {index + 1} of the bracket is {other}, the first is {first}; use one size for all")
-    if not np.isfinite(evs).all():
-        raise BadInput(f"EVs must be finite numbers, got {', '.join(f'{ev:g}' for ev in evs)}")
-    if len({round(float(ev), 4) for ev in evs}) < len(evs):
-        raise BadInput(f"two images have the same EV ({', '.join(f'{ev:g}' for ev in evs)}); each exposure must differ")
-    if not 0 <= reference < len(shapes):
-        raise BadInput(f"reference {reference} is not one of images 0 to {len(shapes) - 1}; name one of them")
