@@ -20,6 +20,7 @@ from hdrgen_server.colour.curves import CURVES
 from hdrgen_server.colour.log_gain import LogGain
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.image import ultrahdr, ultrahdr_container, ultrahdr_metadata
+from hdrgen_server.image.jpeg import decode_jpeg, encode_jpeg
 from hdrgen_server.image.reading import read_frame
 from hdrgen_server.image.tags import LIN_REC709_SCENE, SRGB_REC709_SCENE
 from hdrgen_server.image.ultrahdr import decode_ultrahdr, encode_ultrahdr, gain_picture, sdr_codes
@@ -151,11 +152,30 @@ def test_a_phones_bracket_is_read_as_photographs(tmp_path: Path) -> None:
     )
 
 
+def test_pillow_finds_both_pictures_in_the_index() -> None:
+    data = written(scene())
+    with Image.open(io.BytesIO(data)) as opened:
+        index = opened._getmp()  # type: ignore[attr-defined]
+        assert (opened.size, index[0xB001]) == ((128, 96), 2)
+        first, second = index[0xB002]
+        assert first["Attribute"]["MPType"] == "Baseline MP Primary Image"
+        start = opened.info["mpoffset"] + second["DataOffset"]
+    assert (first["Size"], start, start + second["Size"]) == (start, start, len(data))
+    with Image.open(io.BytesIO(data[start:])) as gain_map:
+        assert gain_map.size == (128, 96)
+
+
+def test_pictures_beyond_what_a_decoder_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(TooLarge, match="32x24 pixels, too many"):
+        decode_ultrahdr(SMALL, "x.jpg")
+    with pytest.raises(BadInput, match="changes within it"):
+        decode_jpeg(encode_jpeg(np.zeros((3, 4, 3), np.uint8), 90), (4, 4), "x.jpg")
+
+
 def test_a_smaller_grey_map_in_display_p3() -> None:
     codes = np.full((64, 64, 3), 188, np.uint8)
     gain = LogGain((0.0,) * 3, (4.0,) * 3, headroom_high=4.0)
-    from hdrgen_server.image.jpeg import encode_jpeg
-
     stream = io.BytesIO()
     ramp = np.repeat(np.linspace(0, 255, 16)[None], 16, axis=0).astype(np.uint8)
     Image.fromarray(ramp).save(stream, "JPEG", quality=100)
