@@ -11,12 +11,12 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from hdrgen_server.contracts.descriptor import Descriptor
+from hdrgen_server.contracts.descriptor import Descriptor, Memory
 from hdrgen_server.packs.descriptors import load_descriptor
 from nuke_hdrgen.wire.errors import BadInput, UnknownPack
 
@@ -32,6 +32,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _FIELDS: Mapping[str, type] = {
     "format": int, "name": str, "system": str, "size": str, "summary": str, "preview": bool, "licence": str,
     "licence_url": str, "must_accept": bool, "files": list, "options": dict,
+    "memory": dict,
 }  # fmt: skip
 _REQUIRED = ("format", "name", "system", "licence")
 
@@ -50,7 +51,8 @@ class Pack:
     """Weights and manifest of one system at one size.
 
     `digest` is the sha256 of the manifest's bytes, in hex; `path` the pack's folder; `options` what the
-    system's operator reads (the scale of a gain map, a configuration's name). `must_accept` says that
+    system's operator reads (the scale of a gain map, a configuration's name). A pack that needs other memory than its
+    system states its own, which is then the descriptor's. `must_accept` says that
     `licence` has to be accepted before the first use. `revision` is the system's.
     """
 
@@ -112,6 +114,8 @@ def parse_pack(raw: bytes, folder: Path) -> Pack:
         descriptor = load_descriptor(table["system"])
     except UnknownPack as error:
         raise UnknownPack(f"{where}: {error.message}") from error
+    if "memory" in table:
+        descriptor = replace(descriptor, memory=_memory(table["memory"], where))
     return Pack(
         name=table["name"],
         system=table["system"],
@@ -165,6 +169,15 @@ def check_file_name(name: str, where: Path) -> None:
         raise BadInput(f"{where}: {name} may hold a pickle, which can run code; convert it to .safetensors first")
     if path.suffix.lower() not in FILE_SUFFIXES:
         raise BadInput(f"{where}: {name} has no place in a pack; allowed are {', '.join(sorted(FILE_SUFFIXES))}")
+
+
+def _memory(table: dict[str, Any], where: Path) -> Memory:
+    """What the pack says that it needs. Raises BadInput."""
+    known = {field.name for field in fields(Memory)}
+    wrong = [k for k, v in table.items() if k not in known or isinstance(v, bool) or not isinstance(v, (int, float))]
+    if wrong or any(value < 0 for value in table.values()):
+        raise BadInput(f"{where}: [memory] takes {' and '.join(sorted(known))} in MiB, 0 or more; got {table}")
+    return Memory(**table)
 
 
 def _file(entry: object, where: Path) -> PackFile:
