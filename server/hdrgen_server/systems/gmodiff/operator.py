@@ -33,6 +33,7 @@ from hdrgen_server.systems.gmodiff.refine.choice import refiner_config
 from hdrgen_server.systems.gmodiff.refine.config import RefinerConfig
 from hdrgen_server.systems.gmodiff.regressor import Regressor, gain_scale
 from hdrgen_server.systems.hdrfuse import check_bracket, clipped_layer, linear_of, reference_index
+from hdrgen_server.systems.layers import GENERATED
 from nuke_hdrgen.wire.errors import BadInput, OperatorFailed
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class GMODiffOperator:
             scale = float(gain_scale(self._model.config, torch.tensor([plan.evs])))
             refined = refined_scene_linear(outputs.scene_linear_hwc, initial, outputs.collected, found, scale)
             outputs = replace(outputs, scene_linear_hwc=refined, gain_hwc=found if request.aovs else None)
-            layers = {"hdrgen.generated": second.taken(outputs.mask_hw)} if request.aovs else {}
+            layers = {GENERATED: second.taken(outputs.mask_hw)} if request.aovs else {}
         work.end()
         if not np.isfinite(outputs.scene_linear_hwc).all():
             raise OperatorFailed("the network made values that are not finite; please report this bracket")
