@@ -143,7 +143,11 @@ def test_a_phones_bracket_is_read_as_photographs(tmp_path: Path) -> None:
     (tmp_path / "phone.jpg").write_bytes(ultrahdr_container.pack(plain, gain_map.getvalue(), picture.gain))
     assert ultrahdr.is_ultrahdr(tmp_path / "phone.jpg")
     assert not ultrahdr.is_ultrahdr(tmp_path / "plain.jpg")
-    first, second = read_frame(tmp_path / "phone.jpg"), read_frame(tmp_path / "plain.jpg")
+    second = read_frame(tmp_path / "plain.jpg")
+    unindexed = (tmp_path / "phone.jpg").read_bytes().replace(b"MPF\0", b"MQF\0")
+    (tmp_path / "unindexed.jpg").write_bytes(unindexed)
+    assert np.abs(read_frame(tmp_path / "unindexed.jpg").pixels - second.pixels).max() <= 2 / 255
+    first = read_frame(tmp_path / "phone.jpg")
     assert first.pixels.shape == (128, 96, 3)
     assert np.abs(first.pixels - second.pixels).max() <= 2 / 255
     assert first.colourspace == second.colourspace == SRGB_REC709_SCENE

@@ -80,9 +80,10 @@ def has_gain_map(data: bytes, name: str) -> bool:
 
 
 def unpack_base(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
-    """The base alone, without metadata, and its (width, height). Raises BadInput as `unpack` does."""
-    base, _, _ = _read_primary(data, name)
-    return _bare(base, name), _size(base, name)
+    """The base alone, without metadata, and its (width, height); what lies behind it is left to the decoder, which
+    stops at its end. Raises BadInput and TooLarge.
+    """
+    return _bare(data, name), _size(data, name)
 
 
 def unpack(data: bytes, name: str) -> Parts:
