@@ -6,6 +6,7 @@ try:
     import nuke
 
     nuke.pluginAddPath("./gizmos")
+    nuke.pluginAddPath("./gizmos/icons")
     import nuke_hdrgen.host.startup as hdrgen_startup
 
     hdrgen_startup.start()
