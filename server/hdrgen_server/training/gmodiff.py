@@ -69,19 +69,21 @@ class Batch:
 class BracketSource:
     """Makes training batches from a folder of panoramas; small enough to send to another process.
 
-    `group` (K, N) takes the Kth of N groups of scenes only (GMODiff, Eq. 10).
+    `group` (K, N) takes the Kth of N groups of scenes only (GMODiff, Eq. 10). `shares` are the parts of the brackets
+    that stand still and that move as in the protocol; the rest moves in any way.
     """
 
     folder: Path
     crop: int = CROP
     counts: tuple[int, ...] = COUNTS
     group: tuple[int, int] = (1, 1)
+    shares: tuple[float, float] = (0.33, 0.33)
 
     def __call__(self, rng: np.random.Generator, size: int) -> Batch:
         """A batch of `size` brackets with one count of exposures."""
         scenes = _scenes(self.folder, False)[self.group[0] - 1 :: self.group[1]]
         count = int(rng.choice(self.counts))
-        samples = [_sample(rng, scenes, count, self.crop) for _ in range(size)]
+        samples = [_sample(rng, scenes, count, self) for _ in range(size)]
         prepared = [prepare(list(s.codes_nhwc), s.evs, s.reference) for s in samples]
         return Batch(to_bracket(prepared), _planes([s.scene_linear_hwc for s in samples]))
 
@@ -98,21 +100,23 @@ def _planes(images: list[np.ndarray]) -> Tensor:  # type: ignore[type-arg]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
-def _sample(rng: np.random.Generator, scenes: Sequence[Scene], count: int, crop: int):
+def _sample(rng: np.random.Generator, scenes: Sequence[Scene], count: int, source: BracketSource):
     spacing = float(rng.choice([1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, rng.uniform(1, 3.5)])) * (1.0 if count <= 3 else 0.6)
     evs = [spacing * (i - (count - 1) / 2) for i in range(count)]
     reference = int(rng.integers(count)) if rng.random() < 0.25 else count // 2
     bright = bool(rng.random() < BRIGHT)
-    camera, motion = Camera.random(rng), _motion(rng)
-    return simulate(rng, scenes, (crop, crop), evs, reference, camera=camera, motion=motion, bright=bright)
+    camera, motion = Camera.random(rng), _motion(rng, source.shares)
+    return simulate(
+        rng, scenes, (source.crop, source.crop), evs, reference, camera=camera, motion=motion, bright=bright
+    )
 
 
-def _motion(rng: np.random.Generator) -> Motion:
-    """A third of the brackets stand still, a third moves as in the protocol, a third in any way."""
+def _motion(rng: np.random.Generator, shares: tuple[float, float]) -> Motion:
+    """Still, as in the protocol, or any motion."""
     kind = rng.random()
-    if kind < 0.33:
+    if kind < shares[0]:
         return STILL
-    if kind < 0.66:
+    if kind < sum(shares):
         return PROTOCOL_MOTION
     return Motion(
         shift=float(rng.uniform(0, 12)), whole_pixels=bool(rng.random() < 0.3), roll=float(rng.uniform(0, 1.0)),

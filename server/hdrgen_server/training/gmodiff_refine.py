@@ -36,6 +36,8 @@ from hdrgen_server.training.recipe import Recipe
 from nuke_hdrgen.wire.errors import BadInput
 
 TONE_MU = 5000.0
+SHARES = (0.1, 0.5)
+"""Few brackets stand still: the mask leaves nothing to refine in them."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def refine_task(recipe: Recipe, folder: Path, base: Path, regressors: Sequence[P
     weights = RefineWeights(**recipe.weights)
     perceptual = load_perceptual(load_settings().cache_folder) if weights.perceptual else None
     counts = (3,) if CONFIGS[config.regressor].form == "published" else COUNTS
-    source = BracketSource(folder, recipe.crop, counts)
+    source = BracketSource(folder, recipe.crop, counts, shares=SHARES)
     return RefineTask(start(recipe, base), load_regressors(config.regressor, regressors), source, weights, perceptual)
 
 
