@@ -23,7 +23,7 @@ from hdrgen_server.systems.gmodiff.refine.loading import (
     read_tensors,
     refined_state,
 )
-from hdrgen_server.systems.gmodiff.refine.lora import save_lora
+from hdrgen_server.systems.gmodiff.refine.lora import adapted, save_lora
 from hdrgen_server.systems.gmodiff.refine.model import Refiner
 from hdrgen_server.training.gmodiff_refine import best_refiner
 from hdrgen_server.training.recipe import Recipe
@@ -55,7 +55,7 @@ def write_refined_pack(recipe: Recipe, run: Path, base: Path, regressor: Path, f
     _save(read_tensors(regressor), folder / REGRESSOR_FILE)
     _save(refined_state(refiner), folder / REFINED_FILE)
     _write_base(refiner, base, folder)
-    if config.lora.vae or config.lora.condition or config.lora.unet:
+    if adapted(refiner):
         save_lora(refiner, folder / LORA_FOLDER)
         for path in (folder / LORA_FOLDER).iterdir():
             _save(load_file(path), path)

@@ -94,7 +94,7 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class LoraRanks:
-    """Ranks of the low-rank adapters; 0 for the UNet means that all of it is trained. `alpha` over rank scales them."""
+    """Ranks of the low-rank adapters, scaled by `alpha` over rank; 0 is none, and has all of the UNet trained."""
 
     unet: int = 16
     vae: int = 16
@@ -155,9 +155,10 @@ REFINERS: Mapping[str, RefinerConfig] = MappingProxyType({
     "sd21-released": RefinerConfig(
         SD21_VAE, SD21_UNET, Schedule(timestep=499), regressor="released", lora=LoraRanks(alpha=8), decoder="released"
     ),
-    # Trained here from nothing: the UNet whole, no LoRA on it; an early T, so that an untrained step changes little.
+    # Trained here from nothing: the UNet whole, without LoRA, as is its VAE, which knows gain maps; an early T, so that an
+    # untrained step changes little.
     "s": RefinerConfig(
-        S_VAE, S_UNET, Schedule(timestep=99), regressor="s", lora=LoraRanks(unet=0, vae=8, condition=8, alpha=8),
+        S_VAE, S_UNET, Schedule(timestep=99), regressor="s", lora=LoraRanks(unet=0, vae=0, condition=8, alpha=8),
         token=16, merge="masked",
     ),
 })  # fmt: skip
