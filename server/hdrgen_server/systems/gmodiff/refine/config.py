@@ -155,7 +155,7 @@ REFINERS: Mapping[str, RefinerConfig] = MappingProxyType({
     "sd21-released": RefinerConfig(
         SD21_VAE, SD21_UNET, Schedule(timestep=499), regressor="released", lora=LoraRanks(alpha=8), decoder="released"
     ),
-    # Trained here from nothing: the UNet whole, without LoRA, as is its VAE, which knows gain maps; an early T, so that an
+    # Trained here from nothing: the UNet whole, without LoRA, as its VAE, which knows gain maps; an early T, so that an
     # untrained step changes little.
     "s": RefinerConfig(
         S_VAE, S_UNET, Schedule(timestep=99), regressor="s", lora=LoraRanks(unet=0, vae=0, condition=8, alpha=8),
