@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Request
+from hdrgen_server.evaluate import knockout
 from hdrgen_server.image.tags import SRGB_REC709_SCENE
 from hdrgen_server.packs.add import finished_manifest
 from hdrgen_server.packs.manifest import Pack, read_pack
@@ -102,7 +103,7 @@ def test_final_changes_what_the_mask_doubts_and_nothing_else(tmp_path: Path, con
     assert 0.05 < (taken == 0).mean() < 0.95
     np.testing.assert_array_equal(taken > 0, 1 - draft.layers["hdrgen.confidence"] > 0.53)
     assert np.array_equal(final.rgb[taken == 0], draft.rgb[taken == 0])
-    assert np.abs(np.log2(final.rgb[taken > 0] / draft.rgb[taken > 0])).max() > 0.1
+    assert np.abs(np.log2((final.rgb[taken > 0] + 1e-4) / (draft.rgb[taken > 0] + 1e-4))).max() > 0.1
     gain, refined = (np.stack([f.layers[f"hdrgen.gain_{c}"] for c in "rgb"], -1) for f in (draft, final))
     assert np.array_equal(gain[taken == 0], refined[taken == 0])
     assert not np.array_equal(gain, refined)
@@ -142,6 +143,25 @@ def test_progress_counts_both_stages_and_cancel_ends_either(tmp_path: Path, conf
         with pytest.raises(Cancelled):
             fuse(operator, frames, "final", cancelled, tile=192)
         assert len(cancelled.seen) == at + 1
+
+
+def test_each_module_of_the_second_stage_can_be_knocked_out(tmp_path: Path, config: RefinerConfig) -> None:
+    operator = create(write_pack(tmp_path / "pack", config), "cpu")
+    frames = photographs()
+    second = operator.second
+    assert second is not None
+    draft, final = (fuse(operator, frames, quality).rgb for quality in ("draft", "final"))
+    for name in knockout.SECOND:
+        with knockout.silenced_second(second.refiner, name):
+            assert not np.array_equal(fuse(operator, frames, "final").rgb, final), name
+    assert np.array_equal(fuse(operator, frames, "final").rgb, final)
+    with (
+        knockout.silenced_second(second.refiner, "denoising step"),
+        knockout.silenced_second(second.refiner, "decoder's refinement blocks"),
+    ):
+        np.testing.assert_allclose(fuse(operator, frames, "final").rgb, draft, rtol=2e-3, atol=1e-4)
+    names = knockout.knocked_out(operator, lambda _: draft, "final")
+    assert len(names) == len(knockout.MODULES) + len(knockout.SECOND)
 
 
 def test_rungs_and_the_tile_parameter_make_smaller_tiles(tmp_path: Path, config: RefinerConfig) -> None:

@@ -32,7 +32,7 @@ class Timing:
 
 
 def command(
-    what: Annotated[str, typer.Argument(metavar="wire|exr|PACK", help="What to measure.")],
+    what: Annotated[str, typer.Argument(metavar="wire|exr|PACK[:final]", help="What to measure.")],
     width: Annotated[int, typer.Option(min=64, max=16384)] = 4096,
     height: Annotated[int, typer.Option(min=64, max=16384)] = 2160,
     repeat: Annotated[int, typer.Option(min=1, max=100)] = 5,
@@ -138,6 +138,7 @@ def _system(name: str, width: int, height: int, repeat: int) -> dict[str, Any]:
     from hdrgen_server.settings import load_settings
 
     settings = load_settings()
+    name, _, quality = name.partition(":")
     pack = load_registry(settings).get(name)
     operator = load_operator(pack, "cpu" if settings.device == "auto" else settings.device)
     rng = np.random.default_rng(1)
@@ -149,5 +150,7 @@ def _system(name: str, width: int, height: int, repeat: int) -> dict[str, Any]:
         pixels = np.ascontiguousarray(np.round(codes * 255) / 255, dtype=np.float32)
         frames.append(Frame(pixels, ("R", "G", "B"), space, ev=ev, metadata={"bits": 8}))
     operation = pack.descriptor.operations[0]
-    timing = measure(f"{pack.name} {width}x{height}", repeat, lambda: run_operator(operator, operation, frames, {}))
+    quality = quality or "draft"
+    what = f"{pack.name} {quality} {width}x{height}"
+    timing = measure(what, repeat, lambda: run_operator(operator, operation, frames, {}, quality))
     return {"width": width, "height": height, "timings": [asdict(timing)]}

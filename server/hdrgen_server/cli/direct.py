@@ -33,9 +33,13 @@ def load_operator(pack: Pack, device: str) -> Operator:
 
 
 def run_operator(
-    operator: Operator, operation: str, frames: Sequence[Frame], parameters: Mapping[str, Value]
+    operator: Operator,
+    operation: str,
+    frames: Sequence[Frame],
+    parameters: Mapping[str, Value],
+    quality: str = "draft",
 ) -> list[Frame]:
     """One job: the result frames, scene-linear in the descriptor's output space."""
     resolved = operator.descriptor.resolve(parameters)
-    request = Request(operation, resolved, frame_count=len(frames))
+    request = Request(operation, resolved, quality=quality, frame_count=len(frames))
     return list(operator.run(request, iter(frames), Quiet()))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hdrgen_server.evaluate.protocol import Method, Summary
 
 COLUMNS = ("psnr", "ssim", "delta_e", "clip_rmse", "clip_bias", "jod")
+FINAL = ":final"
 
 
 def command(
@@ -39,7 +40,8 @@ def command(
 ) -> None:
     """Score methods on seeded brackets of held-out scenes: PU21-PSNR, PU21-SSIM, delta E ITP, stops where clipped.
 
-    Each METHOD is a pack (merge, gmodiff-s) or a classical method (single_mid, hat_linear, cv_debevec_mtb, …).
+    Each METHOD is a pack (merge, gmodiff-s; gmodiff-s:final for that quality) or a classical method
+    (single_mid, hat_linear, cv_debevec_mtb, …).
     """
     settings = load_settings()
     folder = data or settings.data_folder / "hdri"
@@ -85,7 +87,7 @@ def methods_named(name: str, settings: Settings, *, knock_out: bool) -> dict[str
     from hdrgen_server.evaluate.baselines import METHODS
 
     registry = load_registry(settings)
-    if name in registry.packs:
+    if name.removesuffix(FINAL) in registry.packs:
         return pack_methods(name, settings, knock_out=knock_out)
     if name in METHODS:
         return {name: METHODS[name]}
@@ -101,7 +103,8 @@ def pack_methods(name: str, settings: Settings, *, knock_out: bool) -> dict[str,
     from hdrgen_server.contracts.frame import Colourspace, Frame
 
     device = "cpu" if settings.device == "auto" else settings.device
-    operator = load_operator(load_registry(settings).get(name), device)
+    quality = "final" if name.endswith(FINAL) else "draft"
+    operator = load_operator(load_registry(settings).get(name.removesuffix(FINAL)), device)
     space = Colourspace("srgb_rec709_scene", "srgb_rec709_scene", None, "encoded")
 
     def method(sample: Any) -> Any:
@@ -109,13 +112,13 @@ def pack_methods(name: str, settings: Settings, *, knock_out: bool) -> dict[str,
             Frame(np.ascontiguousarray(codes), ("R", "G", "B"), space, ev=ev, metadata={"bits": 8})
             for codes, ev in zip(sample.codes_nhwc, sample.evs, strict=True)
         ]
-        return run_operator(operator, "hdrfuse", frames, {"reference": sample.reference})[0].rgb
+        return run_operator(operator, "hdrfuse", frames, {"reference": sample.reference}, quality)[0].rgb
 
     if not knock_out:
         return {name: method}
     from hdrgen_server.evaluate.knockout import knocked_out
 
-    return {name: method, **knocked_out(operator, method)}
+    return {name: method, **knocked_out(operator, method, quality)}
 
 
 def _cells(summary: Summary) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
-"""What each module of a regressor is worth: one after another made the identity, on held-out brackets.
+"""What each module of gmodiff is worth: one after another made the identity, on held-out brackets.
 
 It owns how each module is silenced, and the methods that result. It must not know how figures are scored.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import torch
@@ -19,6 +20,10 @@ from hdrgen_server.systems.gmodiff.regressor import Regressor, SetHead
 from hdrgen_server.training.brackets import BracketSample
 from nuke_hdrgen.wire.errors import BadParameter
 
+if TYPE_CHECKING:
+    from hdrgen_server.systems.gmodiff.refine.model import Refiner
+
+Hook = Callable[[nn.Module, Any, Any], Any]
 Silence = Callable[[Regressor], list[tuple[nn.Module, Callable[[Any], Any]]]]
 OPEN_GATE = 16.0
 
@@ -53,6 +58,54 @@ MODULES: Mapping[str, Silence] = {
 }
 
 
+def _unchanged(_module: nn.Module, inputs: Any, _output: Any) -> Any:
+    return inputs[0]
+
+
+def _nothing(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+    return torch.zeros_like(output)
+
+
+def _no_step(refiner: Refiner) -> Hook:
+    """The noise with which Eq. 6 gives back the latent that it got."""
+    channels, share = refiner.config.vae.latent_channels, (1 - refiner.signal) / refiner.noise
+
+    def hook(_module: nn.Module, inputs: Any, output: Any) -> Any:
+        output.sample = inputs[0][:, :channels] * share
+        return output
+
+    return hook
+
+
+SECOND: Mapping[str, Callable[[Refiner], list[tuple[nn.Module, Hook]]]] = {
+    "denoising step": lambda r: [(r.unet, _no_step(r))],
+    "decoder's refinement blocks": lambda r: [(block, _unchanged) for block in r.blocks],
+    "embeddings c_L": lambda r: [(r.prior, _nothing)],
+    "under-exposed frame": lambda r: [(r.unet.conv_in, _without_condition(r))],
+}
+
+
+def _without_condition(refiner: Refiner) -> Hook:
+    """conv_in as if L0's latent were zero."""
+    channels = refiner.config.vae.latent_channels
+
+    def hook(module: nn.Module, inputs: Any, _output: Any) -> Any:
+        assert isinstance(module, nn.Conv2d)
+        latent, condition = inputs[0][:, :channels], torch.zeros_like(inputs[0][:, channels:])
+        return module.forward(torch.cat([latent, condition], dim=1))
+
+    return hook
+
+
+@contextmanager
+def silenced_second(refiner: Refiner, name: str) -> Generator[None]:
+    """As `silenced`, for a module of the second stage."""
+    with ExitStack() as stack:
+        for module, hook in SECOND[name](refiner):
+            stack.callback(module.register_forward_hook(hook).remove)
+        yield
+
+
 @contextmanager
 def silenced(model: Regressor, name: str) -> Generator[None]:
     """The model with one module made the identity (or zero, where it adds to what is there) inside the block."""
@@ -63,17 +116,23 @@ def silenced(model: Regressor, name: str) -> Generator[None]:
         yield
 
 
-def knocked_out(operator: object, method: Method) -> dict[str, Method]:
-    """A method for each module of a loaded operator without it. Raises BadParameter for a pack of another kind."""
+def knocked_out(operator: object, method: Method, quality: str = "draft") -> dict[str, Method]:
+    """A method for each module of a loaded operator without it, those of the second stage at quality `final`.
+
+    Raises BadParameter for a pack of another kind.
+    """
     if not isinstance(operator, GMODiffOperator) or not isinstance(operator.model.head, SetHead):
         raise BadParameter("only packs of gmodiff's set form have a knock-out table; leave --knock-out away")
-    model = operator.model
+    model, second = operator.model, operator.second if quality == "final" else None
+    blocks = {name: functools.partial(silenced, model, name) for name in MODULES}
+    if second is not None:
+        blocks |= {name: functools.partial(silenced_second, second.refiner, name) for name in SECOND}
 
-    def without(name: str) -> Method:
+    def without(block: Callable[[], AbstractContextManager[None]]) -> Method:
         def run(sample: BracketSample) -> npt.NDArray[Any]:
-            with silenced(model, name):
+            with block():
                 return method(sample)
 
         return run
 
-    return {f"without {name}": without(name) for name in MODULES}
+    return {f"without {name}": without(block) for name, block in blocks.items()}

@@ -110,6 +110,13 @@ class GMODiffOperator:
         """The network, for those who measure it."""
         return self._model
 
+    @property
+    def second(self) -> SecondStage | None:
+        """The second stage, loaded now if it was not; None where the pack has none. Raises BadInput naming a file."""
+        if self._second is None and self._load_second is not None:
+            self._second = self._load_second()
+        return self._second
+
     def set_rung(self, rung: int) -> None:
         """Rung 2 and above halve the tiles, once a rung."""
         self._rung = rung
@@ -132,7 +139,7 @@ class GMODiffOperator:
         exposures, scale_of_frames = _exposures(bracket)
         plan = plan_bracket(exposures, reference)
         base = bracket[reference]
-        second = self._second_stage(request)
+        second = self.second if request.quality == "final" else None
         outputs = self._empty(base.height, base.width, aovs=request.aovs, collect=second is not None)
         asked = int(request.parameters["tile"])
         tiles = self._tiles(base.height, base.width, asked)
@@ -155,13 +162,6 @@ class GMODiffOperator:
         if request.aovs:
             layers = {**_layers(outputs), **layers, **clipped_layer(bracket, reference)}
         yield _result(base, outputs, layers)
-
-    def _second_stage(self, request: Request) -> SecondStage | None:
-        if request.quality != "final" or self._load_second is None:
-            return None
-        if self._second is None:
-            self._second = self._load_second()
-        return self._second
 
     def _empty(self, height: int, width: int, *, aovs: bool, collect: bool) -> _Outputs:
         channels, cell = self._model.config.feature_channels, self._model.backbone.factor
