@@ -104,7 +104,8 @@ def test_what_the_mask_calls_reliable_stays_bit_for_bit() -> None:
         refined = refiner(gain, mask, under, prior)
     assert torch.equal(refined[..., :16], gain[..., :16])
     assert not torch.equal(refined[..., 16:], gain[..., 16:])
-    assert mask_weight(torch.tensor([0.0, 0.04, 0.9, 1.0]), (0.1, 0.9)).tolist() == pytest.approx([0, 0, 1, 1], abs=1e-6)
+    weight = mask_weight(torch.tensor([0.0, 0.04, 0.9, 1.0]), (0.1, 0.9))
+    assert weight.tolist() == pytest.approx([0, 0, 1, 1], abs=1e-6)
 
 
 def test_the_released_decoder_gates_the_whole_frame_alike() -> None:
