@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from hdrgen_server.networks.nafnet import in_channels_last
 from hdrgen_server.settings import load_settings
 from hdrgen_server.systems.gmodiff.refine.config import REFINERS, VAEConfig
+from hdrgen_server.training.linear_start import start_linear
 from hdrgen_server.training.loop import Position, load_weights, train
 from hdrgen_server.training.perceptual import load_perceptual
 from hdrgen_server.training.pictures import ENCODINGS, Pictures, PictureSource, held_out_pictures
@@ -70,6 +71,7 @@ class AutoencoderTask:
         self, config: VAEConfig, folder: Path, weights: Weights, crop: int, perceptual: Distance | None = None
     ) -> None:
         self.vae = in_channels_last(AutoencoderKL(**config.arguments()))
+        start_linear(self.vae)
         self.model: nn.Module = self.vae
         self.source = PictureSource(folder, crop)
         self.weights, self.perceptual = weights, perceptual
