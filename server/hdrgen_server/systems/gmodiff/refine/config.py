@@ -159,6 +159,6 @@ REFINERS: Mapping[str, RefinerConfig] = MappingProxyType({
     # untrained step changes little.
     "s": RefinerConfig(
         S_VAE, S_UNET, Schedule(timestep=99), regressor="s", lora=LoraRanks(unet=0, vae=0, condition=8, alpha=8),
-        token=16, merge="masked",
+        token=8, merge="masked",
     ),
 })  # fmt: skip
