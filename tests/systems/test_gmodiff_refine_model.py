@@ -71,7 +71,7 @@ def stock(refiner: Refiner, gain: Tensor, prior: Tensor) -> Tensor:
 def test_untrained_additions_change_nothing(config: RefinerConfig) -> None:
     refiner = random_refiner(replace(config, merge="decoded"))
     add_lora(refiner)
-    gain, mask, under, prior = random_inputs(config, 64, 48)
+    gain, mask, under, prior = random_inputs(config, 32, 32)
     with torch.no_grad():
         features = refiner.features(gain)
         refined = refiner.denoise(refiner.latent(features), refiner.condition_latent(under), prior)
