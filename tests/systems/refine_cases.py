@@ -14,6 +14,7 @@ from hdrgen_server.systems.gmodiff.refine.config import REFINERS, LoraRanks, Ref
 from hdrgen_server.systems.gmodiff.refine.initial import Initial
 from hdrgen_server.systems.gmodiff.refine.model import Refiner
 
+torch.set_num_threads(1)
 CELL = 2
 TINY_VAE = VAEConfig((8, 16), layers_per_block=1, norm_num_groups=4, scaling_factor=0.7, sample_size=32)
 TINY_UNET = UNetConfig(

@@ -36,6 +36,7 @@ from hdrgen_server.training.loop import Schedule, train
 from hdrgen_server.training.recipe import Recipe, load_recipe
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
+torch.set_num_threads(1)
 REGRESSOR = RegressorConfig(
     "set", (8, 12), (1, 1), (1, 1), (2,), channel_attention=False, mask_width=8, embedding=8, headroom_stops=3.0
 )
