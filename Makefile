@@ -39,6 +39,7 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/hdrgen bench wire
 	$(BIN)/hdrgen bench exr
+	$(BIN)/python -m benchmarks.bench_bake
 
 clean:
 	rm -rf .venv demo dist build

@@ -23,8 +23,8 @@ from nuke_hdrgen.client.launch import PrivateSidecar, Start  # noqa: E402
 from tests.fakes.nuke.api import FakeNuke  # noqa: E402
 
 FRAMES = 8
-ROUNDS = 2
-SIZE = (540, 960)
+ROUNDS = 3
+SIZE = (1080, 1920)
 
 
 def main() -> None:
