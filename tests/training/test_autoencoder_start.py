@@ -1,7 +1,11 @@
-"""The linear start: an untrained autoencoder is a plain reduction and enlargement, and all of it can learn."""
+"""The linear start: an untrained autoencoder is a plain reduction and enlargement, and all of it can learn.
+
+And the weights that came of it: they fit the configuration and keep colours better than the start does.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +14,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
+import hdrgen_server.packs
 from hdrgen_server.systems.gmodiff.refine.config import REFINERS, VAEConfig
 from hdrgen_server.training.linear_start import start_linear
 
@@ -71,3 +76,22 @@ def test_every_weight_learns_within_two_steps() -> None:
         optimiser.zero_grad()
     still = {name for name, _ in model.named_parameters()} - moved
     assert still == set()
+
+
+def test_the_shipped_weights_fit_their_configuration_and_keep_colours() -> None:
+    folder = Path(hdrgen_server.packs.__file__).parent / "weights" / "vae-s"
+    model = AutoencoderKL.from_pretrained(folder).eval()
+    config = REFINERS["s"].vae
+    arguments = {name: value for name, value in config.arguments().items() if name != "scaling_factor"}
+    assert {name: _plain(model.config[name]) for name in arguments} == {n: _plain(v) for n, v in arguments.items()}
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 6e6
+    picture = smooth_picture()
+    with torch.inference_mode():
+        error = (round_trip(model.float(), picture) - picture)[..., 16:-16, 16:-16]
+        latents = model.encode(picture).latent_dist.mode() * model.config.scaling_factor
+    assert float(error.abs().mean()) < 0.04
+    assert 0.3 < float(latents.std()) < 3
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

@@ -191,6 +191,7 @@ def export(recipe: Recipe, folder: Path, run: Path, target: Path) -> Mapping[str
     model.half().save_pretrained(temporary)
     target.mkdir(parents=True, exist_ok=True)
     for path in temporary.iterdir():
+        path.chmod(0o644)
         path.replace(target / path.name)
     shutil.rmtree(temporary)
     written = AutoencoderKL.from_pretrained(target, torch_dtype=torch.float32).eval()
