@@ -114,7 +114,10 @@ def test_final_changes_what_the_mask_doubts_and_nothing_else(tmp_path: Path, con
 def test_without_a_second_stage_final_is_draft(tmp_path: Path, config: RefinerConfig) -> None:
     operator = create(write_pack(tmp_path / "pack", config, refine=""), "cpu")
     frames = photographs()
-    assert np.array_equal(fuse(operator, frames, "draft").pixels, fuse(operator, frames, "final").pixels)
+    draft, final = fuse(operator, frames, "draft"), fuse(operator, frames, "final")
+    assert np.array_equal(draft.pixels, final.pixels)
+    assert "warnings" not in draft.metadata
+    assert final.metadata["warnings"] == ("this pack has no second stage yet: final is what draft is",)
 
 
 def test_linear_frames_keep_their_own_scale(tmp_path: Path, config: RefinerConfig) -> None:

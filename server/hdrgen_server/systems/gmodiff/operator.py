@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from hdrgen_server.systems.gmodiff.final import SecondStage
 
 Array = npt.NDArray[np.float32]
+NO_SECOND_STAGE = "this pack has no second stage yet: final is what draft is"
 SMALLEST_TILE = 192
 AGAIN = "add the pack again with `hdrgen packs add`"
 
@@ -125,7 +126,8 @@ class GMODiffOperator:
     def run(self, request: Request, frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
         """Fuse one bracket; the result keeps the reference frame's exposure, geometry, alpha and layers.
 
-        Quality `final` refines the gain map where the pack has a second stage, and is `draft` where it has none. With
+        Quality `final` refines the gain map where the pack has a second stage; where it has none it is `draft`, and the
+        result's `warnings` say so. With
         `aovs` the result has the layers `hdrgen.confidence` (1 where the map is reliable), `hdrgen.gain_r`, `_g` and
         `_b`, `hdrgen.clipped` and, refined, `hdrgen.generated` (how much of the change was taken).
         """
@@ -161,7 +163,8 @@ class GMODiffOperator:
         np.multiply(outputs.scene_linear_hwc, np.float32(scale_of_frames), out=outputs.scene_linear_hwc)
         if request.aovs:
             layers = {**_layers(outputs), **layers, **clipped_layer(bracket, reference)}
-        yield _result(base, outputs, layers)
+        warnings = (NO_SECOND_STAGE,) if request.quality == "final" and second is None else ()
+        yield _result(base, outputs, layers, warnings)
 
     def _empty(self, height: int, width: int, *, aovs: bool, collect: bool) -> _Outputs:
         channels, cell = self._model.config.feature_channels, self._model.backbone.factor
@@ -239,10 +242,12 @@ def _layers(outputs: _Outputs) -> dict[str, Array]:
     return layers
 
 
-def _result(base: Frame, outputs: _Outputs, added: dict[str, Array]) -> Frame:
+def _result(base: Frame, outputs: _Outputs, added: dict[str, Array], warnings: tuple[str, ...]) -> Frame:
     layers = {**base.layers, **added}
     pixels, channels = outputs.scene_linear_hwc, ("R", "G", "B")
     if "A" in base.channels:
         alpha = base.pixels[..., base.channels.index("A")]
         pixels, channels = np.concatenate([pixels, alpha[..., None]], axis=2), ("R", "G", "B", "A")
-    return base.with_pixels(pixels, channels=channels, colourspace=linear_of(base.colourspace), layers=layers, ev=0.0)
+    metadata = {**base.metadata, "warnings": warnings} if warnings else base.metadata
+    space = linear_of(base.colourspace)
+    return base.with_pixels(pixels, channels=channels, colourspace=space, layers=layers, metadata=metadata, ev=0.0)
