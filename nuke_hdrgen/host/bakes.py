@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence
 
 import nuke
 
@@ -48,7 +48,7 @@ def start(node: nuke.Node, frames: Sequence[int]) -> Bake:
 
     def on_ready(pattern: str) -> None:
         frames_there = results.baked_frames(pattern, views)
-        main.post(lambda: _show(node, pattern, frames_there))
+        main.post(lambda: pointing.show_if_there(node, pattern, frames_there))
 
     report = WindowReport(order.name, estimate(order), on_ready)
     bake = Bake(order, main, sidecar.open_shared, report)
@@ -167,13 +167,6 @@ def _failed(bake: Bake, error: HDRGenError) -> None:
         log.info("the node of a failed bake was deleted")
     if not isinstance(error, Cancelled):
         nuke.message(error.message)
-
-
-def _show(node: nuke.Node, pattern: str, frames: Tuple[int, ...]) -> None:
-    try:
-        pointing.show(node, pattern, frames)
-    except ValueError:
-        return
 
 
 def _name_of(node: nuke.Node) -> str:

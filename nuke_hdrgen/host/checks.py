@@ -11,7 +11,7 @@ from typing import Iterator, List, Sequence
 
 import nuke
 
-from nuke_hdrgen.bake.frames import format_frames
+from nuke_hdrgen.bake.frames import format_frames, parse_frames
 from nuke_hdrgen.bake.gizmos import gizmo_of
 from nuke_hdrgen.bake.paths import forward, frame_path
 from nuke_hdrgen.host import nodes, results
@@ -36,7 +36,9 @@ def check_settings(write: nuke.Node) -> None:
         except HDRGenError as error:
             raise RuntimeError(f"{node.fullName()} is not baked: {error.message}. {command(node, '')}") from error
         if wanted != nodes.text(node, "result_path"):
-            raise RuntimeError(f"{node.fullName()} was changed since it was baked. {command(node, _range())}")
+            raise RuntimeError(
+                f"{node.fullName()} was changed since it was baked. {command(node, nodes.script_range())}"
+            )
 
 
 def check_frame(write: nuke.Node, frame: int, view: str) -> None:
@@ -52,7 +54,7 @@ def check_frame(write: nuke.Node, frame: int, view: str) -> None:
 
 def command(node: nuke.Node, frames: str) -> str:
     """What to run so that the node is baked."""
-    script, chosen = nuke.root().name(), frames.replace(" ", ",") or _range()
+    script, chosen = nuke.root().name(), frames.replace(" ", ",") or nodes.script_range()
     return f"Run: nuke -t {_quoted(BAKE)} {_quoted(script)} --node={node.fullName()} --range={chosen}"
 
 
@@ -80,10 +82,8 @@ def _with_groups(found: Sequence[nuke.Node]) -> Iterator[nuke.Node]:
 
 def _missing(pattern: str, view: str, frame: int) -> List[int]:
     """The frames of the script's range that are not there, the one that was asked for among them."""
-    root = nuke.root()
-    first, last = (int(float(root[name].value())) for name in ("first_frame", "last_frame"))
     there = set(results.baked_frames(pattern, (view,)))
-    return sorted({frame, *range(first, last + 1)} - there | {frame})
+    return sorted({frame, *parse_frames(nodes.script_range())} - there | {frame})
 
 
 def _lag_s() -> float:
@@ -96,8 +96,3 @@ def _lag_s() -> float:
 
 def _quoted(path: str) -> str:
     return f'"{path}"' if " " in path else path
-
-
-def _range() -> str:
-    root = nuke.root()
-    return "-".join(str(int(float(root[name].value()))) for name in ("first_frame", "last_frame"))

@@ -121,9 +121,7 @@ def _render(options: argparse.Namespace) -> None:
     write = nuke.toNode(options.then_render)
     if write is None:
         raise BadInput(f"the script has no node {options.then_render} to render")
-    root = nuke.root()
-    text = options.range or "-".join(str(int(float(root[name].value()))) for name in ("first_frame", "last_frame"))
-    for first, last in runs(parse_frames(text)):
+    for first, last in runs(parse_frames(options.range or nodes.script_range())):
         nuke.execute(write, first, last, 1)
 
 

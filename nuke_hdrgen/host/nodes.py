@@ -91,9 +91,13 @@ def frames_of(node: nuke.Node, given: str = "") -> Tuple[int, ...]:
     asked = given or text(node, "range")
     if asked:
         return parse_frames(asked)
+    return parse_frames(script_range())
+
+
+def script_range() -> str:
+    """The script's own range, as `1001-1100`."""
     root = nuke.root()
-    first, last = (int(float(root[name].value())) for name in ("first_frame", "last_frame"))
-    return parse_frames(f"{first}-{last}")
+    return "-".join(str(int(float(root[name].value()))) for name in ("first_frame", "last_frame"))
 
 
 def fill(node: nuke.Node, gizmo: Gizmo) -> None:

@@ -63,11 +63,12 @@ def _list(node: nuke.Node, pattern: str, views: Sequence[str]) -> None:
         frames: Sequence[int] = results.baked_frames(pattern, views)
     except HDRGenError:
         frames = ()
-    GuiThread().post(lambda: _show_if_there(node, pattern, frames))
+    GuiThread().post(lambda: show_if_there(node, pattern, frames))
 
 
-def _show_if_there(node: nuke.Node, pattern: str, frames: Sequence[int]) -> None:
+def show_if_there(node: nuke.Node, pattern: str, frames: Sequence[int]) -> None:
+    """Show, unless the node was deleted while its folder was listed."""
     try:
         show(node, pattern, frames)
-    except ValueError:  # deleted while its folder was listed
+    except ValueError:
         return

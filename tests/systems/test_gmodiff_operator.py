@@ -20,22 +20,10 @@ from hdrgen_server.systems.gmodiff.config import CONFIGS
 from hdrgen_server.systems.gmodiff.operator import GMODiffOperator, create
 from hdrgen_server.systems.gmodiff.regressor import Regressor
 from nuke_hdrgen.wire.errors import BadInput, BadParameter, Cancelled, OperatorFailed
+from tests.systems.steps import Steps
 
 torch.set_num_threads(1)
 EVS = (-2.0, 0.0, 2.0)
-
-
-class Steps:
-    """A progress that remembers, and cancels at a step."""
-
-    def __init__(self, cancel_at: int | None = None) -> None:
-        self.seen: list[tuple[int, int]] = []
-        self.cancel_at = cancel_at
-
-    def step(self, done: int, total: int, frame: int = 0) -> None:
-        self.seen.append((done, total))
-        if done == self.cancel_at:
-            raise Cancelled("the user cancelled")
 
 
 @pytest.fixture
@@ -242,6 +230,7 @@ from hdrgen_server.image.tags import SRGB_REC709_SCENE
 from hdrgen_server.packs.descriptors import load_descriptor
 from hdrgen_server.systems.gmodiff.operator import GMODiffOperator
 from hdrgen_server.systems.gmodiff.regressor import Regressor
+from tests.systems.steps import Steps
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])

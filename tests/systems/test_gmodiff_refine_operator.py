@@ -31,6 +31,7 @@ from hdrgen_server.systems.gmodiff.refine.loading import LORA_FOLDER, REFINED_FI
 from hdrgen_server.systems.gmodiff.refine.lora import add_lora, save_lora
 from hdrgen_server.systems.gmodiff.refine.tiling import Tiling
 from nuke_hdrgen.wire.errors import BadInput, Cancelled
+from tests.systems.steps import Steps
 
 torch.set_num_threads(1)
 EVS = (-2.0, 0.0, 2.0)
@@ -43,17 +44,6 @@ licence = "Apache-2.0"
 config = "tiny"
 {refine}
 """
-
-
-class Steps:
-    def __init__(self, cancel_at: int | None = None) -> None:
-        self.seen: list[tuple[int, int]] = []
-        self.cancel_at = cancel_at
-
-    def step(self, done: int, total: int, frame: int = 0) -> None:
-        self.seen.append((done, total))
-        if done == self.cancel_at:
-            raise Cancelled("the user cancelled")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from safetensors.torch import load_file
 from hdrgen_server.systems.gmodiff.config import CONFIGS
 from hdrgen_server.systems.gmodiff.refine.config import REFINERS, VAEConfig
 from hdrgen_server.systems.gmodiff.regressor import gain_scale, reconstruct
-from hdrgen_server.training import autoencoder, loop, pictures
+from hdrgen_server.training import autoencoder, pictures
 from hdrgen_server.training.autoencoder import (
     AutoencoderTask,
     Weights,
@@ -64,17 +63,6 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoencoder, "REFINERS", {"tiny": replace(REFINERS["s"], vae=TINY)})
     monkeypatch.setattr(autoencoder, "LATENT_BATCHES", 6)
     monkeypatch.setattr(pictures, "HELD_OUT_SIDE", 64)
-
-
-@pytest.fixture
-def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the same batches without a second process, which costs seconds to start."""
-
-    def batches(source: loop.Source, schedule: Schedule, first: int) -> Generator[Any]:
-        for step in range(first, 10**9):
-            yield loop._make(source, schedule, step)
-
-    monkeypatch.setattr(loop, "_batches", batches)
 
 
 def silent(text: str) -> None:

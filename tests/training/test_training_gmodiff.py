@@ -26,23 +26,11 @@ from hdrgen_server.training.recipe import Recipe, load_recipe
 from hdrgen_server.training.scenes import Scene, load_scene, load_scenes, scene_paths
 from hdrgen_server.training.views import View, anchor_exposure, perspective
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
+from tests.training.panoramas import panorama
 
 TINY = RegressorConfig(
     "set", (8, 12), (1, 1), (1, 1), (2,), channel_attention=False, mask_width=8, embedding=8, headroom_stops=3.0
 )
-
-
-def panorama(seed: int, height: int = 128) -> npt.NDArray[np.float32]:
-    """Equirectangular (H, 2H, 3): sky over ground, texture of two scales, and lamps up to 60."""
-    rng = np.random.default_rng(seed)
-    stops = np.linspace(1.0, -3.0, height, dtype=np.float32)[:, None].repeat(2 * height, axis=1)
-    for scale, amount in ((16, 1.2), (4, 0.6)):
-        coarse = rng.standard_normal((height // scale, 2 * height // scale)).astype(np.float32)
-        stops += amount * np.kron(coarse, np.ones((scale, scale), np.float32))
-    light = np.exp2(stops)
-    for row, column in rng.integers((0, 0), (height - 12, 2 * height - 12), (8, 2)):
-        light[row : row + 10, column : column + 10] = rng.uniform(8, 60)
-    return (light[..., None] * np.array([1.0, 0.9, 0.75], np.float32)).astype(np.float32)
 
 
 def write_exr(path: Path, pixels: npt.NDArray[np.float32]) -> None:
@@ -53,14 +41,14 @@ def write_exr(path: Path, pixels: npt.NDArray[np.float32]) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("panoramas")
-    write_exr(path / "studio.exr", panorama(1))
-    write_exr(path / "lebombo.exr", panorama(2))
+    write_exr(path / "studio.exr", panorama(1, 128))
+    write_exr(path / "lebombo.exr", panorama(2, 128))
     return path
 
 
 @pytest.fixture
 def scenes() -> list[Scene]:
-    return [Scene("studio", panorama(1), 0)]
+    return [Scene("studio", panorama(1, 128), 0)]
 
 
 def test_the_split_keeps_held_out_scenes_apart(folder: Path, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from hdrgen_server.training.gmodiff_refine import (
 from hdrgen_server.training.loop import Schedule, train
 from hdrgen_server.training.recipe import Recipe, load_recipe
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
+from tests.training.panoramas import panorama
 
 torch.set_num_threads(1)
 REGRESSOR = RegressorConfig(
@@ -48,19 +49,6 @@ TINY = RefinerConfig(
     VAE, UNET, refiners.Schedule(99), regressor="tiny", lora=LoraRanks(0, 4, 4, 4), token=4, merge="masked"
 )
 QUICK = Schedule(steps=24, rate=5e-3, warmup=2, batch=2, average=0.8, validate_every=8, checkpoint_every=100)
-
-
-def panorama(seed: int, height: int = 96) -> np.ndarray:
-    """Equirectangular (H, 2H, 3): texture of two scales under a bright sky, with lamps."""
-    rng = np.random.default_rng(seed)
-    stops = np.linspace(1.0, -3.0, height, dtype=np.float32)[:, None].repeat(2 * height, axis=1)
-    for scale, amount in ((16, 1.2), (4, 0.6)):
-        coarse = rng.standard_normal((height // scale, 2 * height // scale)).astype(np.float32)
-        stops += amount * np.kron(coarse, np.ones((scale, scale), np.float32))
-    light = np.exp2(stops)
-    for row, column in rng.integers((0, 0), (height - 12, 2 * height - 12), (8, 2)):
-        light[row : row + 10, column : column + 10] = rng.uniform(8, 60)
-    return (light[..., None] * np.array([1.0, 0.9, 0.75], np.float32)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -48,17 +47,6 @@ class LineTask:
         assert not model.training
         x, y = points(np.random.default_rng(99), 64)
         return {"error": float((model(x) - y).square().mean().detach())}
-
-
-@pytest.fixture
-def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the same batches without a second process, which costs seconds to start (test_training_gmodiff has one)."""
-
-    def batches(source: loop.Source, schedule: Schedule, first: int) -> Generator[Any]:
-        for step in range(first, 10**9):
-            yield loop._make(source, schedule, step)
-
-    monkeypatch.setattr(loop, "_batches", batches)
 
 
 def silent(text: str) -> None:

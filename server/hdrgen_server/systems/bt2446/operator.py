@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from hdrgen_server.colour.interop import colourspace
 from hdrgen_server.colour.ocio import convert
-from hdrgen_server.contracts.descriptor import Descriptor, Value
+from hdrgen_server.contracts.descriptor import Value
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Progress, Request
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.bt2446.expand import TABLE_NITS, method_a, method_c
+from hdrgen_server.systems.plain import PlainOperator
 from hdrgen_server.systems.sdr2hdr import MID_GREY, result_of, sdr_plate
 from nuke_hdrgen.wire.errors import BadParameter
 
@@ -32,20 +33,8 @@ def create(pack: Pack, device: str) -> BT2446Operator:
     return BT2446Operator(pack.descriptor)
 
 
-class BT2446Operator:
+class BT2446Operator(PlainOperator):
     """Holds no weights and no state; each frame stands alone."""
-
-    def __init__(self, descriptor: Descriptor) -> None:
-        self._descriptor = descriptor
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """What the system says about itself."""
-        return self._descriptor
-
-    def set_rung(self, rung: int) -> None:
-        """Nothing to give back: the formulas already work in bands of rows."""
-        del rung
 
     def run(self, request: Request, frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
         """Yield one result a frame, linear Rec.2020, neutral mid-grey 0.18 staying where the plate has it.

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from hdrgen_server.colour.interop import colourspace
-from hdrgen_server.contracts.descriptor import Descriptor
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Progress, Request
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.chart.draw import draw
+from hdrgen_server.systems.plain import PlainOperator
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 WARNING = "this is the test chart, a diagnostic: it ignores the prompt; add a pack for pictures with `hdrgen packs add`"
@@ -27,20 +27,8 @@ def create(pack: Pack, device: str) -> ChartOperator:
     return ChartOperator(pack.descriptor)
 
 
-class ChartOperator:
+class ChartOperator(PlainOperator):
     """Holds no weights and no state."""
-
-    def __init__(self, descriptor: Descriptor) -> None:
-        self._descriptor = descriptor
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """What the system says about itself."""
-        return self._descriptor
-
-    def set_rung(self, rung: int) -> None:
-        """Nothing to give back."""
-        del rung
 
     def run(self, request: Request, frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
         """Yield one chart of `width` x `height`, with the warning that it is one.

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hdrgen_server.colour.interop import INTEROP, transfer_of
-from hdrgen_server.contracts.descriptor import Descriptor
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Progress, Request
 from hdrgen_server.image.calibrate import calibrate, linearise
@@ -22,6 +21,7 @@ from hdrgen_server.image.clip import bracket_clip_level
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.hdrfuse import check_bracket, clipped_layer, linear_of, reference_index
 from hdrgen_server.systems.merge.merge import Decode, merge_bracket, srgb_decode
+from hdrgen_server.systems.plain import PlainOperator
 from nuke_hdrgen.wire.errors import BadInput
 
 Float32 = npt.NDArray[np.float32]
@@ -43,20 +43,8 @@ class _Meaning:
     full_scale: float = 1.0
 
 
-class MergeOperator:
+class MergeOperator(PlainOperator):
     """The plain weighted merge; holds no weights and no state."""
-
-    def __init__(self, descriptor: Descriptor) -> None:
-        self._descriptor = descriptor
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """What the system says about itself."""
-        return self._descriptor
-
-    def set_rung(self, rung: int) -> None:
-        """Nothing to give back: the merge already works in bands of rows."""
-        del rung
 
     def run(self, request: Request, frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
         """Yield the one merged frame, with the reference's exposure, windows, alpha, layers and metadata.
