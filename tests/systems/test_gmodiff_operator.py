@@ -230,7 +230,6 @@ from hdrgen_server.image.tags import SRGB_REC709_SCENE
 from hdrgen_server.packs.descriptors import load_descriptor
 from hdrgen_server.systems.gmodiff.operator import GMODiffOperator
 from hdrgen_server.systems.gmodiff.regressor import Regressor
-from tests.systems.steps import Steps
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
