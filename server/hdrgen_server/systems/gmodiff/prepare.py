@@ -6,7 +6,7 @@ It owns the order of these steps, the same for training and use. It must not kno
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import torch
 from hdrgen_server.colour.curves import CURVES
 from hdrgen_server.systems.gmodiff.align import Shift, Window, estimate_shift, shifted_window
 from hdrgen_server.systems.gmodiff.candidates import Bracket
+from hdrgen_server.systems.gmodiff.motion import Flow, Indices, Light, estimate_flow, moved_window
 from hdrgen_server.systems.gmodiff.response import Response, estimate_response
 
 Array = npt.NDArray[np.float32]
@@ -58,16 +59,20 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a bracket is brought together: the order (reference first, then by EV), EVs, shifts and the camera curve."""
+    """How a bracket is brought together: the order (reference first, then by EV), EVs, shifts and the camera curve.
+
+    `flows` is what moved by itself in each exposure, None where nothing did; empty where that was not looked for.
+    """
 
     order: tuple[int, ...]
     evs: tuple[float, ...]
     shifts: tuple[Shift, ...]
     response: Response
+    flows: tuple[Flow | None, ...] = ()
 
 
 def plan_bracket(exposures: Sequence[Exposure], reference: int, *, align: bool = True) -> Plan:
-    """Find shifts and the camera curve; looks at thinned copies where the frames are large."""
+    """Find shifts, the camera curve and what moved by itself; looks at thinned copies where the frames are large."""
     others = sorted((i for i in range(len(exposures)) if i != reference), key=lambda i: exposures[i].ev)
     order = (reference, *others)
     evs = tuple(exposures[i].ev - exposures[reference].ev for i in order)
@@ -75,13 +80,33 @@ def plan_bracket(exposures: Sequence[Exposure], reference: int, *, align: bool =
     shifts = [Shift()]
     for i, ev in zip(order[1:], evs[1:], strict=True):
         shifts.append(estimate_shift(base.codes, exposures[i].codes, ev, base.size) if align else Shift())
-    if base.linear:
-        return Plan(order, evs, tuple(shifts), Response())
-    grid = _grid(base.size, shifts)
+    plan = Plan(order, evs, tuple(shifts), _response(exposures, order, evs, shifts))
+    return replace(plan, flows=_flows(exposures, plan)) if align else plan
+
+
+def _response(
+    exposures: Sequence[Exposure], order: Sequence[int], evs: Sequence[float], shifts: Sequence[Shift]
+) -> Response:
+    if exposures[order[0]].linear:
+        return Response()
+    grid = _grid(exposures[order[0]].size, shifts)
     samples = [
         exposures[i].pixels_hwc[grid[0] + s.rows, grid[1] + s.columns] for i, s in zip(order, shifts, strict=True)
     ]
-    return Plan(order, evs, tuple(shifts), estimate_response(samples, evs))
+    return estimate_response(samples, evs)
+
+
+def _flows(exposures: Sequence[Exposure], plan: Plan) -> tuple[Flow | None, ...]:
+    def light(index: int, ev: float) -> Light:
+        def read(rows: Indices, columns: Indices) -> Array:
+            pixels = exposures[index].pixels_hwc[rows[:, None], columns[None]]
+            return plan.response.linearise(exposures[index].camera_codes(pixels)) * np.float32(2.0**-ev)
+
+        return read
+
+    base, size = light(plan.order[0], 0.0), exposures[plan.order[0]].size
+    moving = list(zip(plan.order, plan.evs, plan.shifts, strict=True))[1:]
+    return (None, *(estimate_flow(base, light(i, ev), ev, size, shift) for i, ev, shift in moving))
 
 
 def _grid(size: tuple[int, int], shifts: Sequence[Shift]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -101,8 +126,14 @@ def prepare_window(exposures: Sequence[Exposure], plan: Plan, window: Window) ->
     codes: list[Array] = []
     linear: list[Array] = []
     valid: list[Array] = []
-    for index, ev, shift in zip(plan.order, plan.evs, plan.shifts, strict=True):
-        moved, real = shifted_window(exposures[index].pixels_hwc, shift, window)
+    flows = plan.flows or (None,) * len(plan.order)
+    for index, ev, shift, flow in zip(plan.order, plan.evs, plan.shifts, flows, strict=True):
+        offsets = None if flow is None else flow.offsets(window)
+        pixels = exposures[index].pixels_hwc
+        if offsets is None or not offsets.any():
+            moved, real = shifted_window(pixels, shift, window)
+        else:
+            moved, real = moved_window(pixels, shift, offsets, window)
         camera = exposures[index].camera_codes(moved)
         light = plan.response.linearise(camera)
         codes.append(camera if plan.response == Response() else srgb_codes(light))
