@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,6 +57,16 @@ def gmodiff(
             metavar="FILE", help="Stage refine: weights of the first stage; give it once a group, all scenes' first."
         ),
     ] = None,
+    without: Annotated[
+        str,
+        typer.Option(
+            metavar="PART", help="Stage refine, for an ablation: leave out reconstruction, groups, prior or decoder."
+        ),
+    ] = "",
+    warm: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Stage refine: start from another run's best.safetensors."),
+    ] = None,
     group: Annotated[
         str, typer.Option(metavar="K/N", help="Stage regressor: train on the Kth of N groups of scenes only.")
     ] = "",
@@ -76,7 +86,17 @@ def gmodiff(
     recipe = load_recipe(f"gmodiff-{stage}-{size}")
     target = run or Path("runs") / f"gmodiff-{stage}-{size}"
     if stage == "refine":
-        _refine(recipe, target, _second_stage(base, regressor), data, steps, seed, pack, fetch=fetch, as_json=as_json)
+        _refine(
+            recipe,
+            target,
+            _second_stage(base, regressor, without, warm),
+            data,
+            steps,
+            seed,
+            pack,
+            fetch=fetch,
+            as_json=as_json,
+        )
         return
     if pack is not None:
         from hdrgen_server.training.gmodiff import write_pack
@@ -92,21 +112,31 @@ def gmodiff(
     _tell(target, position.step, as_json=as_json)
 
 
-def _second_stage(base: Path | None, regressor: list[Path] | None) -> tuple[Path, list[Path]]:
-    """What stage refine builds on. Raises BadParameter when one is not given."""
+@dataclass(frozen=True)
+class _SecondStage:
+    """What stage refine builds on, and what is left out of it."""
+
+    base: Path
+    regressors: list[Path]
+    without: str
+    warm: Path | None
+
+
+def _second_stage(base: Path | None, regressor: list[Path] | None, without: str, warm: Path | None) -> _SecondStage:
+    """Raises BadParameter when the base or the regressor is not given."""
     if base is None:
         raise BadParameter(
             "stage refine needs --base: a diffusers folder, a .safetensors file or an autoencoder's folder"
         )
     if not regressor:
         raise BadParameter("stage refine needs --regressor: the first stage's regressor.safetensors, once a group")
-    return base, regressor
+    return _SecondStage(base, regressor, without, warm)
 
 
 def _refine(
     recipe: Recipe,
     run: Path,
-    built_on: tuple[Path, list[Path]],
+    stage: _SecondStage,
     data: Path | None,
     steps: int | None,
     seed: int | None,
@@ -116,18 +146,20 @@ def _refine(
     as_json: bool,
 ) -> None:
     """Stage two: train, or only write its pack."""
-    base, regressors = built_on
     if pack is not None:
         from hdrgen_server.training.gmodiff_pack import write_refined_pack
 
-        write_refined_pack(recipe, run, base, regressors[0], pack)
+        write_refined_pack(recipe, run, stage.base, stage.regressors[0], pack)
         console.answer(f"wrote pack {pack.name} to {pack}")
         return
     folder = _panoramas(data, fetch=fetch)
     _tune_malloc()
     from hdrgen_server.training.gmodiff_refine import train_refiner
 
-    position = train_refiner(_changed(recipe, steps, seed), folder, run, base, regressors, console.note)
+    changed = _changed(recipe, steps, seed)
+    position = train_refiner(
+        changed, folder, run, stage.base, stage.regressors, console.note, without=stage.without, warm=stage.warm
+    )
     _tell(run, position.step, as_json=as_json)
 
 

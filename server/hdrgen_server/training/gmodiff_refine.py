@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hdrgen_server.evaluate.knockout import SECOND
 from hdrgen_server.networks.nafnet import in_channels_last
 from hdrgen_server.settings import load_settings
 from hdrgen_server.systems.gmodiff.candidates import Bracket
@@ -33,9 +35,13 @@ from hdrgen_server.training.gmodiff import COUNTS, Batch, BracketSource, held_ou
 from hdrgen_server.training.loop import Position, load_weights, train
 from hdrgen_server.training.perceptual import load_perceptual
 from hdrgen_server.training.recipe import Recipe
-from nuke_hdrgen.wire.errors import BadInput
+from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 TONE_MU = 5000.0
+ABLATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "reconstruction": (), "groups": (), "prior": ("embeddings c_L",), "decoder": ("decoder's refinement blocks",),
+})  # fmt: skip
+"""What can be left out, as in the document's ablation, each with the modules that are silenced for it."""
 SHARES = (0.1, 0.5)
 """Few brackets stand still: the mask leaves nothing to refine in them."""
 
@@ -47,13 +53,19 @@ class RefineWeights:
     gain: float = 1.0
     tone: float = 1.0
     stops: float = 0.0
+    square: float = 0.0
     perceptual: float = 0.0
     adversarial: float = 0.0
 
     @property
+    def of_the_map(self) -> RefineWeights:
+        """Without what compares the reconstructed image."""
+        return RefineWeights(gain=self.gain)
+
+    @property
     def regression(self) -> Weights:
         """The terms that stage one has too; the mask is not trained here."""
-        return Weights(self.gain, self.tone, self.stops, 0.0, self.perceptual)
+        return Weights(self.gain, self.tone, self.stops, 0.0, self.perceptual, self.square)
 
 
 class Trained(nn.Module):
@@ -194,25 +206,60 @@ def load_regressors(config: str, paths: Sequence[Path]) -> list[Regressor]:
     return regressors
 
 
-def refine_task(recipe: Recipe, folder: Path, base: Path, regressors: Sequence[Path]) -> RefineTask:
-    """The task of a recipe. Raises BadInput for files that are missing or do not fit."""
+def refine_task(
+    recipe: Recipe, folder: Path, base: Path, regressors: Sequence[Path], without: str = "", warm: Path | None = None
+) -> RefineTask:
+    """The task of a recipe, `without` one of `ABLATIONS`, from the weights of another run's file `warm`.
+
+    Raises BadInput for files that are missing or do not fit, BadParameter for an unknown ablation.
+    """
     config = REFINERS[recipe.config]
+    if without and without not in ABLATIONS:
+        raise BadParameter(f"{without!r} cannot be left out; there are: {', '.join(ABLATIONS)}")
     weights = RefineWeights(**recipe.weights)
+    weights = weights.of_the_map if without == "reconstruction" else weights
+    regressors = regressors[:1] if without == "groups" else regressors
     perceptual = load_perceptual(load_settings().cache_folder) if weights.perceptual else None
     counts = (3,) if CONFIGS[config.regressor].form == "published" else COUNTS
     source = BracketSource(folder, recipe.crop, counts, shares=SHARES)
-    return RefineTask(start(recipe, base), load_regressors(config.regressor, regressors), source, weights, perceptual)
+    refiner = start(recipe, base)
+    task = RefineTask(refiner, load_regressors(config.regressor, regressors), source, weights, perceptual)
+    if warm is not None:
+        load_trained(task.model, warm)
+    for name in ABLATIONS.get(without, ()):
+        for module, hook in SECOND[name](refiner):
+            module.register_forward_hook(hook)
+    return task
+
+
+def load_trained(model: nn.Module, path: Path) -> None:
+    """Fill a task's model with what another run trained. Raises BadInput where that does not fit."""
+    if not path.is_file():
+        raise BadInput(f"{path} is missing; name the best.safetensors or average.safetensors of a run")
+    try:
+        load_weights(model, path)
+    except RuntimeError as error:
+        raise BadInput(f"{path} is of another recipe; name a run of the same size and weights") from error
 
 
 def train_refiner(
-    recipe: Recipe, folder: Path, run: Path, base: Path, regressors: Sequence[Path], report: Callable[[str], None]
+    recipe: Recipe,
+    folder: Path,
+    run: Path,
+    base: Path,
+    regressors: Sequence[Path],
+    report: Callable[[str], None],
+    *,
+    without: str = "",
+    warm: Path | None = None,
 ) -> Position:
     """Train a recipe, or resume it, in `run` on the panoramas of `folder`, over frozen `regressors`.
 
     Several regressors are the groups of Eq. 10; the first is the one that judges, and should have seen all groups.
+    `without` and `warm` are as for `refine_task`.
     """
     torch.manual_seed(recipe.schedule.seed)
-    task = refine_task(recipe, folder, base, regressors)
+    task = refine_task(recipe, folder, base, regressors, without, warm)
     report("the regressor alone, held out: " + ", ".join(f"{k} {v:.2f}" for k, v in task.draft_figures().items()))
     return train(task, recipe.schedule, run, report)
 

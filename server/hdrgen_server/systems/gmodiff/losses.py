@@ -22,13 +22,16 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each term counts. `stops` (L1 in log2) is ours; `perceptual` (published: 1e-2) needs a distance."""
+    """How much each term counts. `stops` (L1 in log2) and `square` (mean square of what `tone` compares, which is what
+    PSNR counts) are ours; `perceptual` (published: 1e-2) needs a distance.
+    """
 
     gain: float = 1.0
     tone: float = 1.0
     stops: float = 0.05
     mask: float = 0.01
     perceptual: float = 0.0
+    square: float = 0.0
 
 
 def degradation_mask(truth: Tensor, estimate: Tensor) -> Tensor:
@@ -43,7 +46,7 @@ def regression_loss(
     weights: Weights,
     perceptual: Distance | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """The sum of gain (Eq. 3), tone and perceptual (Eq. 4), stops and mask terms, and each by name.
+    """The sum of gain (Eq. 3), tone and perceptual (Eq. 4), square, stops and mask terms, and each by name.
 
     Truth is scene-linear (B, 3, H, W) at the reference's exposure. What lies beyond the gain map's range is held at
     its end for the comparison: no map can show it. Raises ValueError when `weights.perceptual` has no distance.
@@ -55,6 +58,7 @@ def regression_loss(
     terms = {
         "gain": F.l1_loss(regression.gain, ceiling),
         "tone": F.l1_loss(toned, toned_truth),
+        "square": F.mse_loss(toned, toned_truth),
         "stops": F.l1_loss(log2_floor(estimate), log2_floor(truth)),
         "mask": F.binary_cross_entropy_with_logits(regression.mask_logits, degradation_mask(truth, estimate.detach())),
     }

@@ -20,8 +20,8 @@ from hdrgen_server.systems.gmodiff.config import RegressorConfig
 
 ALPHA = 1 / 64
 MU = 100.0
-MERGE_BIAS = 1.0
-LARGEST_LOGIT = 3.0
+MERGE_BIAS = 3.0
+LARGEST_LOGIT = 4.0
 DISAGREEMENT_STOPS = 4.0
 
 
