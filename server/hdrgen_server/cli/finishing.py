@@ -46,42 +46,65 @@ class Finished:
     warnings: tuple[str, ...] = ()
 
 
-def apply(body: memoryview, bracket: Bracket, space: Colourspace, finish: Finish, provenance: str) -> Finished:
+@dataclass(frozen=True, eq=False)
+class Plate:
+    """What `preserve_plate` keeps: (H, W, 3) scene-linear in the result's space and at its exposure, and where it is
+    clipped (H, W).
+    """
+
+    scene_linear_hwc: Float32
+    clipped_hw: npt.NDArray[np.bool_]
+    warning: str = ""
+
+
+def plate_of(bracket: Bracket, space: Colourspace) -> Plate:
+    """The reference of a bracket in `space`."""
+    from hdrgen_server.colour.ocio import convert
+    from hdrgen_server.colour.sanitise import sanitise
+    from hdrgen_server.image.finish import clipped_pixels, plate_clip_level
+
+    frame = bracket.frames[bracket.reference]
+    level = plate_clip_level(bracket.frames)
+    name = bracket.paths[bracket.reference]
+    warning = "" if level is not None else f"{name} clips nowhere that can be found: all of it is preserved"
+    return Plate(convert(sanitise(frame)[0], space).rgb, clipped_pixels(frame, level), warning)
+
+
+def apply(body: memoryview, plate: Plate | None, space: Colourspace, finish: Finish, provenance: str) -> Finished:
     """The result's EXR with `finish` applied, with the tags, layers and attributes that it came with.
 
-    Untouched bytes where nothing is asked. It is written as float where half would change what the plate keeps. The
-    header names what was applied where `provenance` is full. Raises BadInput for NaN or Inf in the result.
+    Untouched bytes where nothing is asked; `plate` is None where it is not preserved. It is written as float where
+    half would change what the plate keeps. The header names what was applied where `provenance` is full. Raises
+    BadInput for NaN or Inf in the result.
     """
     if finish == Finish():
         return Finished(body)
     from hdrgen_server.image.exr import encode_exr, read_exr_frame
-    from hdrgen_server.image.finish import roll_off
 
     result = replace(read_exr_frame(body, name="the result"), colourspace=space)
+    finished = on_frame(result, plate, finish)
+    held = True if plate is None else _half_holds(finished.rgb, result, ~plate.clipped_hw)
+    record = {name: value for name, value in result.metadata.items() if name.startswith("hdrgen/")}
+    applied = finish.attributes if provenance == "full" else {}
+    warnings = () if plate is None or not plate.warning else (plate.warning,)
+    return Finished(encode_exr(finished, half=None if held else False, attributes=record | applied), warnings)
+
+
+def on_frame(result: Frame, plate: Plate | None, finish: Finish) -> Frame:
+    """A scene-linear result with `finish` applied; `plate` is None where it is not preserved.
+
+    Raises BadInput for NaN or Inf in the result.
+    """
+    from hdrgen_server.image.finish import preserve_plate, roll_off
+
+    if finish == Finish():
+        return result
     pixels = result.pixels.copy()
     if finish.ceiling is not None:
         pixels[..., :3] = roll_off(pixels[..., :3], finish.ceiling)
-    half, warnings = None, ()
-    if finish.preserve_plate:
-        pixels[..., :3], half, warnings = _kept(replace(result, pixels=pixels), bracket, space)
-    record = {name: value for name, value in result.metadata.items() if name.startswith("hdrgen/")}
-    applied = finish.attributes if provenance == "full" else {}
-    return Finished(encode_exr(result.with_pixels(pixels), half=half, attributes=record | applied), warnings)
-
-
-def _kept(result: Frame, bracket: Bracket, space: Colourspace) -> tuple[Float32, bool | None, tuple[str, ...]]:
-    """The colour with the plate kept, whether half floats can hold it (None) or not (False), and warnings."""
-    from hdrgen_server.colour.ocio import convert
-    from hdrgen_server.colour.sanitise import sanitise
-    from hdrgen_server.image.finish import clipped_pixels, plate_clip_level, preserve_plate
-
-    plate = bracket.frames[bracket.reference]
-    level = plate_clip_level(bracket.frames)
-    clipped = clipped_pixels(plate, level)
-    kept = preserve_plate(result.rgb, convert(sanitise(plate)[0], space).rgb, clipped)
-    name = bracket.paths[bracket.reference]
-    warnings = () if level is not None else (f"{name} clips nowhere that can be found: all of it is preserved",)
-    return kept, None if _half_holds(kept, result, ~clipped) else False, warnings
+    if plate is not None:
+        pixels[..., :3] = preserve_plate(pixels[..., :3], plate.scene_linear_hwc, plate.clipped_hw)
+    return result.with_pixels(pixels)
 
 
 def _half_holds(colour_hwc: Float32, result: Frame, where_hw: npt.NDArray[np.bool_]) -> bool:

@@ -6,37 +6,18 @@ sidecar is found or started.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from hdrgen_server.cli import console, finishing, inputs, jobs, outputs
+from hdrgen_server.cli.choice import Choice, choose, parse_sets
 from hdrgen_server.cli.finishing import Finish
 from hdrgen_server.contracts.descriptor import Value
-from hdrgen_server.packs import licence
-from hdrgen_server.packs.manifest import Pack
-from hdrgen_server.packs.registry import load_registry
 from hdrgen_server.settings import Settings, load_settings
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 OPERATION = "hdrfuse"
-QUALITIES = ("draft", "final")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the options say, checked: the pack, its parameters and the two colourspaces."""
-
-    pack: Pack
-    parameters: dict[str, Value]
-    quality: str
-    seed: int
-    aovs: bool
-    spaces: inputs.Spaces
-    finish: Finish
-    provenance: str
 
 
 def command(
@@ -93,7 +74,11 @@ def command(
     settings = load_settings(server=server)
     spaces = inputs.spaces(settings, config, colourspace, input_colourspace)
     given = parse_sets(sets or []) | ({} if steps is None else {"steps": str(steps)})
-    choice = choose(settings, pack, quality, given, seed=seed, aovs=aovs, spaces=spaces, finish=finish)
+    if "reference" in given:
+        raise BadParameter("the reference is set with --reference N, not with --set")
+    choice = choose(
+        settings, OPERATION, pack, given, quality=quality, seed=seed, aovs=aovs, spaces=spaces, finish=finish
+    )
     brackets = [_read(moment, evs, reference, spaces, settings) for moment in moments[:1]]
     results: list[dict[str, Any]] = []
     with jobs.connected(settings) as link:
@@ -106,59 +91,6 @@ def command(
         return
     for result in results:
         console.answer(outputs.sentence(result, choice.pack))
-
-
-def parse_sets(pairs: Sequence[str]) -> dict[str, str]:
-    """The `--set PARAMETER=VALUE` options. Raises BadParameter."""
-    given: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip():
-            raise BadParameter(f"--set {pair!r} is no PARAMETER=VALUE; `hdrgen packs show NAME` lists parameters")
-        if name.strip() in given:
-            raise BadParameter(f"--set {name.strip()} is given twice; give it once")
-        given[name.strip()] = value.strip()
-    return given
-
-
-def choose(
-    settings: Settings,
-    name: str | None,
-    quality: str,
-    given: dict[str, str],
-    *,
-    seed: int,
-    aovs: bool,
-    spaces: inputs.Spaces,
-    finish: Finish,
-) -> Choice:
-    """The pack and its parameters, with its licence checked. Raises UnknownPack, BadParameter, LicenceNotAccepted."""
-    if quality not in QUALITIES:
-        raise BadParameter(f"--quality must be {' or '.join(QUALITIES)}, got {quality!r}")
-    registry = load_registry(settings)
-    pack = registry.get(name) if name else registry.default_for(OPERATION, quality)
-    if OPERATION not in pack.descriptor.operations:
-        does = ", ".join(pack.descriptor.operations)
-        raise BadParameter(f"pack {pack.name} does {does}, not {OPERATION}; `hdrgen packs list` shows the others")
-    licence.require(pack, settings)
-    if "reference" in given:
-        raise BadParameter("the reference is set with --reference N, not with --set")
-    parameters = {key: typed(pack, key, text) for key, text in given.items()}
-    pack.descriptor.resolve(parameters)
-    return Choice(pack, parameters, quality, seed, aovs, spaces, finish, settings.provenance)
-
-
-def typed(pack: Pack, name: str, text: str) -> Value:
-    """A parameter's value from the command line's text, in the type that the descriptor names. Raises BadParameter."""
-    kind = next((p.kind for p in pack.descriptor.parameters if p.name == name), "text")
-    if kind == "bool":
-        if text.lower() not in {"true", "false", "1", "0", "yes", "no"}:
-            raise BadParameter(f"{name} must be true or false, got {text!r}")
-        return text.lower() in {"true", "1", "yes"}
-    try:
-        return int(text) if kind == "int" else float(text) if kind == "float" else text
-    except ValueError as error:
-        raise BadParameter(f"{name} must be {kind}, got {text!r}") from error
 
 
 def _read(
@@ -192,7 +124,8 @@ def _fuse(
         outcome = jobs.run(link, job, update)
     if len(outcome.bodies) != 1:
         raise BadInput(f"{choice.pack.name} gave {len(outcome.bodies)} results where one was due; use another pack")
-    finished = finishing.apply(outcome.bodies[0], bracket, choice.spaces.output, choice.finish, choice.provenance)
+    plate = finishing.plate_of(bracket, choice.spaces.output) if choice.finish.preserve_plate else None
+    finished = finishing.apply(outcome.bodies[0], plate, choice.spaces.output, choice.finish, choice.provenance)
     return outputs.write(target, outcome, finished, bracket, choice.spaces.output) | {
         "preserve_plate": choice.finish.preserve_plate,
         "ceiling": choice.finish.ceiling,

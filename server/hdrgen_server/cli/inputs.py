@@ -169,7 +169,7 @@ def read_bracket(
 
     frames: list[Frame] = []
     for path in paths:
-        frame = _in_space(read_frame(path), spaces)
+        frame = in_named_space(read_frame(path), spaces)
         if frames and (frame.width, frame.height) != (frames[0].width, frames[0].height):
             first = frames[0]
             raise BadInput(
@@ -202,7 +202,7 @@ def _disagreement(frames: Sequence[Frame], paths: Sequence[Path], reference: int
     return ""
 
 
-def _in_space(frame: Frame, spaces: Spaces) -> Frame:
+def in_named_space(frame: Frame, spaces: Spaces) -> Frame:
     """The frame in a space that the wire can name: what the user says, else its tag, else what is assumed."""
     untagged = str(frame.metadata.get("colourspace_from", "")).startswith("assumed") and "bits" not in frame.metadata
     space = spaces.given or (spaces.assumed if untagged else frame.colourspace)

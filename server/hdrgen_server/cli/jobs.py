@@ -1,6 +1,7 @@
 """Runs one job in the sidecar: finds or starts it, sends the frames, and collects the results' bytes.
 
-It owns how frames become wire messages. It must not know options, result files or the terminal.
+It owns how frames become wire messages; plates that come one by one are `streaming`. It must not know options, result
+files or the terminal.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hdrgen_server import __version__
 from hdrgen_server.cli.console import Update
 from hdrgen_server.contracts.descriptor import Value
 from hdrgen_server.contracts.frame import Colourspace, Frame
+from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.settings import Settings
 from nuke_hdrgen.client.connection import Connection
 from nuke_hdrgen.client.job import run_job
 from nuke_hdrgen.wire import messages as wire
+from nuke_hdrgen.wire.identity import input_identity, result_key
 
 Link = Connection
 
@@ -29,7 +32,7 @@ Link = Connection
 class Job:
     """One request: `frames` in their own colourspaces with their EVs, `paths` their files, `output` the result's space.
 
-    `number` is the frame number that goes into the messages.
+    `number` is the frame number that goes into the messages. A stream has no `frames`: they come one by one.
     """
 
     operation: str
@@ -43,6 +46,15 @@ class Job:
     seed: int = 0
     aovs: bool = False
     provenance: str = "full"
+
+
+@dataclass(frozen=True, eq=False)
+class Plate:
+    """One frame of a stream in its own colourspace, what messages call it, and its file where that is an EXR."""
+
+    frame: Frame
+    name: str
+    exr: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,22 +83,10 @@ def connected(settings: Settings) -> Generator[Link]:
 def run(link: Link, job: Job, update: Update) -> Outcome:
     """Run a job to its end. Raises what the sidecar reports; leaving early cancels the job."""
     started = time.monotonic()
-    request = wire.Open(
-        id=uuid.uuid4().hex,
-        operation=job.operation,
-        frames=len(job.frames),
-        output=_space(job.output),
-        pack=job.pack,
-        parameters=dict(job.parameters),
-        seed=job.seed,
-        quality=job.quality,
-        aovs=job.aovs,
-        provenance=job.provenance,
-        attributes={"client": f"hdrgen {__version__}"},
-    )
+    request = request_of(job, len(job.frames), "exr")
     bodies: list[memoryview] = []
     key, warnings, counts = "", list[str](), dict[str, int]()
-    for result, body in run_job(link, request, _messages(job, request.id), lambda p: update(p.phase, p.done, p.total)):
+    for result, body in run_job(link, request, _messages(job), lambda p: update(p.phase, p.done, p.total)):
         bodies.append(body)
         key = result.key
         warnings += result.warnings
@@ -94,36 +94,66 @@ def run(link: Link, job: Job, update: Update) -> Outcome:
     return Outcome(tuple(bodies), key, counts, tuple(dict.fromkeys(warnings)), time.monotonic() - started)
 
 
-def _messages(job: Job, job_id: str) -> Iterator[tuple[wire.Frame, bytes | memoryview]]:
-    for index, (frame, path) in enumerate(zip(job.frames, job.paths, strict=True)):
-        kind, body = _body(frame, path)
-        message = wire.Frame(
-            id=job_id,
-            index=index,
-            number=job.number,
-            format=kind,
-            shape=frame.pixels.shape,
-            channels=frame.channels,
-            colourspace=_space(frame.colourspace),
-            ev=frame.ev,
-        )
-        yield message, body
+def key_of(job: Job, plate: Plate, pack: Pack) -> str:
+    """The key that the result of one plate of a stream has: what it is made from and by, as the sidecar says it."""
+    message, body = message_of(job, plate, 0)
+    made_from = [input_identity(message, body)]
+    return result_key(request_of(job, 1, "exr"), pack.digest, pack.revision, _space(job.output), made_from, 0)
 
 
-def _body(frame: Frame, path: Path) -> tuple[str, bytes | memoryview]:
-    """EXR input travels as EXR, with its layers and windows; a photograph as a float buffer."""
-    from hdrgen_server.image.exr import encode_exr, read_exr_frame
+def request_of(job: Job, count: int, encoding: str) -> wire.Open:
+    """The message that opens a job of `count` frames."""
+    return wire.Open(
+        id=uuid.uuid4().hex,
+        operation=job.operation,
+        frames=count,
+        output=_space(job.output),
+        pack=job.pack,
+        parameters=dict(job.parameters),
+        seed=job.seed,
+        quality=job.quality,
+        encoding=encoding,
+        aovs=job.aovs,
+        provenance=job.provenance,
+        attributes={"client": f"hdrgen {__version__}"},
+    )
+
+
+def _messages(job: Job) -> Iterator[tuple[wire.Frame, bytes | memoryview]]:
     from hdrgen_server.image.reading import EXR_MAGIC
 
-    with path.open("rb") as stream:
-        if stream.read(len(EXR_MAGIC)) != EXR_MAGIC:
-            return _raw(frame)
-        stream.seek(0)
-        tagged = read_exr_frame(path).colourspace == frame.colourspace
-        return "exr", stream.read() if tagged else encode_exr(frame, compression="none", half=False)
+    for index, (frame, path) in enumerate(zip(job.frames, job.paths, strict=True)):
+        with path.open("rb") as file:
+            is_exr = file.read(len(EXR_MAGIC)) == EXR_MAGIC
+        yield message_of(job, Plate(replace(frame, number=job.number), str(path), path if is_exr else None), index)
 
 
-def _raw(frame: Frame) -> tuple[str, memoryview]:
+def message_of(job: Job, plate: Plate, index: int) -> tuple[wire.Frame, bytes | memoryview]:
+    """One frame as a message and its body."""
+    frame = plate.frame
+    kind, body = _body(plate)
+    message = wire.Frame(
+        id=job.operation,
+        index=index,
+        number=frame.number,
+        format=kind,
+        shape=frame.pixels.shape,
+        channels=frame.channels,
+        colourspace=_space(frame.colourspace),
+        ev=frame.ev,
+    )
+    return message, body
+
+
+def _body(plate: Plate) -> tuple[str, bytes | memoryview]:
+    """EXR input travels as EXR, with its layers and windows, and so do oblong pixels; the rest as a float buffer."""
+    from hdrgen_server.image.exr import encode_exr, read_exr_frame
+
+    frame = plate.frame
+    if plate.exr is not None and read_exr_frame(plate.exr).colourspace == frame.colourspace:
+        return "exr", plate.exr.read_bytes()
+    if plate.exr is not None or frame.pixel_aspect != 1.0:
+        return "exr", encode_exr(frame, compression="none", half=False)
     return "f32", frame.pixels.data.cast("B")
 
 

@@ -26,6 +26,7 @@ from hdrgen_server.cli import (
     nuke_path,
     packs,
     preview,
+    sdr2hdr,
     serve,
     status,
     submit,
@@ -55,6 +56,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("hdrfuse", short_help="Fuse a bracket into one scene-linear EXR.")(hdrfuse.command)
+app.command("sdr2hdr", short_help="Expand an SDR still, sequence or movie.")(sdr2hdr.command)
 app.command("serve", short_help="Run the sidecar in the foreground.")(serve.command)
 app.command("status", short_help="Say what the sidecar is doing.")(status.command)
 app.command("doctor", short_help="Say what is wrong here, and what to do.")(doctor.command)

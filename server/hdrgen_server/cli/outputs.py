@@ -63,7 +63,7 @@ def plan(names: Names, numbers: Sequence[int]) -> tuple[Target, ...]:
         )
         given = [path for path in (exr, preview, png, jpeg) if path is not None]
         for path in given:
-            _check_writable(path)
+            check_writable(path)
             if given.count(path) > 1:
                 raise BadInput(f"{path} is named for two of the files; give each its own name")
         targets.append(Target(exr, preview, GainFiles(png, jpeg)))
@@ -137,7 +137,8 @@ def _check_suffix(name: str, option: str, *suffixes: str) -> None:
         raise BadInput(f"{option} {name} is no {suffixes[0]} file; it is written as {suffixes[0]}")
 
 
-def _check_writable(path: Path) -> None:
+def check_writable(path: Path) -> None:
+    """Raises StorageError when a file cannot be written there."""
     if path.is_dir():
         raise StorageError(f"cannot write {path}: it is a folder; give a file name")
     if not path.parent.is_dir():
