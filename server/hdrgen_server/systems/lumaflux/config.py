@@ -55,7 +55,9 @@ class FluxConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes of a transformers `SiglipVisionModel`, which sees a picture as `side` x `side` tokens."""
+    """Sizes of a transformers `SiglipVisionModel` without its pooling head, which sees a picture as `side` x `side`
+    tokens.
+    """
 
     hidden_size: int
     intermediate_size: int
@@ -78,6 +80,7 @@ class EncoderConfig:
             "num_attention_heads": self.heads,
             "image_size": self.image_size,
             "patch_size": self.patch_size,
+            "vision_use_head": False,
         }
 
 
