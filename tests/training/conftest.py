@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
 from hdrgen_server.training import loop
-from hdrgen_server.training.loop import Schedule
 
 
 @pytest.fixture
 def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the same batches without a second process, which costs seconds to start (test_training_gmodiff has one)."""
 
-    def batches(source: loop.Source, schedule: Schedule, first: int) -> Generator[Any]:
+    def batches(draw: Callable[[int], Any], first: int) -> Generator[Any]:
         for step in range(first, 10**9):
-            yield loop._make(source, schedule, step)
+            yield draw(step)
 
     monkeypatch.setattr(loop, "_batches", batches)

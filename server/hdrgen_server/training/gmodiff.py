@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,9 @@ from hdrgen_server.systems.gmodiff.candidates import Bracket, weighted_merge
 from hdrgen_server.systems.gmodiff.config import CONFIGS, RegressorConfig
 from hdrgen_server.systems.gmodiff.losses import Distance, Weights, regression_loss
 from hdrgen_server.systems.gmodiff.prepare import prepare, to_bracket
-from hdrgen_server.systems.gmodiff.regressor import Regressor
+from hdrgen_server.systems.gmodiff.regressor import Regression, Regressor
 from hdrgen_server.training.brackets import BORDER, PROTOCOL_MOTION, STILL, Camera, Motion, simulate
+from hdrgen_server.training.devices import ONE_CPU, Devices
 from hdrgen_server.training.loop import Position, load_weights, save_weights, train
 from hdrgen_server.training.perceptual import load_perceptual
 from hdrgen_server.training.recipe import Recipe
@@ -63,6 +64,10 @@ class Batch:
 
     bracket: Bracket
     truth: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(self.bracket.to(device=device), self.truth.to(device))
 
 
 @dataclass(frozen=True)
@@ -140,10 +145,14 @@ class RegressorTask:
         self.source = BracketSource(folder, crop, (3,) if config.form == "published" else COUNTS, group)
         self.weights, self.perceptual = weights, perceptual
 
+    def to(self, device: torch.device) -> None:
+        """Move the regressor and VGG."""
+        move(device, self.model, self.perceptual)
+
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """The regression loss of a batch."""
-        codes = batch.bracket.codes[:, 0]
-        return regression_loss(self.model(batch.bracket), codes, batch.truth, self.weights, self.perceptual)
+        regression = in_float32(self.model(batch.bracket))
+        return regression_loss(regression, batch.bracket.codes[:, 0], batch.truth, self.weights, self.perceptual)
 
     @functools.cached_property
     def held_out(self) -> dict[str, list[Batch]]:
@@ -152,12 +161,27 @@ class RegressorTask:
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Mean PU21-PSNR of each kind, and as `error` the negative of their mean."""
+        device = next(model.parameters()).device
 
         def image(bracket: Bracket) -> Tensor:
+            bracket = bracket.to(device=device)
             return model(bracket).scene_linear(bracket.codes[:, 0])
 
         figures = {name: mean_psnr(image, batches) for name, batches in self.held_out.items()}
         return {"error": -float(np.mean(list(figures.values()))), **figures}
+
+
+def move(device: torch.device, *networks: object) -> None:
+    """Move those of the networks that are there."""
+    for network in networks:
+        if isinstance(network, nn.Module):
+            network.to(device)
+
+
+def in_float32(regression: Regression) -> Regression:
+    """What a regressor says, in the precision that losses need; mixed precision ends here."""
+    gain, logits = regression.gain.float(), regression.mask_logits.float()
+    return replace(regression, gain=gain, mask_logits=logits)
 
 
 def held_out_batches(folder: Path) -> dict[str, list[Batch]]:
@@ -197,7 +221,12 @@ def parse_group(text: str) -> tuple[int, int]:
 
 
 def train_regressor(
-    recipe: Recipe, folder: Path, run: Path, report: Callable[[str], None], group: tuple[int, int] = (1, 1)
+    recipe: Recipe,
+    folder: Path,
+    run: Path,
+    report: Callable[[str], None],
+    group: tuple[int, int] = (1, 1),
+    devices: Devices = ONE_CPU,
 ) -> Position:
     """Train a recipe, or resume it, in the folder `run` on the panoramas of `folder`, or on one group of them.
 
@@ -211,8 +240,8 @@ def train_regressor(
     perceptual = load_perceptual(load_settings().cache_folder) if weights.perceptual else None
     task = RegressorTask(CONFIGS[recipe.config], folder, weights, recipe.crop, perceptual, group)
     baseline = ", ".join(f"{name} {value:.2f}" for name, value in merge_figures(task).items())
-    report(f"plain merge of the aligned bracket, held out: {baseline}")
-    return train(task, recipe.schedule, run, report)
+    devices.alone(report)(f"plain merge of the aligned bracket, held out: {baseline}")
+    return train(task, recipe.schedule, run, report, devices)
 
 
 def write_pack(recipe: Recipe, run: Path, folder: Path) -> None:

@@ -31,7 +31,16 @@ from hdrgen_server.systems.gmodiff.refine.lora import add_lora
 from hdrgen_server.systems.gmodiff.refine.model import Refiner
 from hdrgen_server.systems.gmodiff.refine.prior import pooled_features
 from hdrgen_server.systems.gmodiff.regressor import Regression, Regressor, mu_law
-from hdrgen_server.training.gmodiff import COUNTS, Batch, BracketSource, held_out_batches, mean_psnr
+from hdrgen_server.training.devices import ONE_CPU, Devices
+from hdrgen_server.training.gmodiff import (
+    COUNTS,
+    Batch,
+    BracketSource,
+    held_out_batches,
+    in_float32,
+    mean_psnr,
+    move,
+)
 from hdrgen_server.training.loop import Position, load_weights, train
 from hdrgen_server.training.perceptual import load_perceptual
 from hdrgen_server.training.recipe import Recipe
@@ -110,10 +119,14 @@ class RefineTask:
         """Where batches come from."""
         return self._source
 
+    def to(self, device: torch.device) -> None:
+        """Move the refiner, what is frozen included, the discriminator, the regressors and VGG."""
+        move(device, self._trained.refiner, self._trained, *self._regressors, self.perceptual)
+
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Eq. 9 with the regressor of Eq. 10 drawn for this batch."""
         chosen = int(torch.randint(len(self._regressors), ()))
-        refined = refine(self._trained.refiner, self._regressors[chosen], batch.bracket)
+        refined = in_float32(refine(self._trained.refiner, self._regressors[chosen], batch.bracket))
         codes = batch.bracket.codes[:, 0]
         total, named = regression_loss(refined, codes, batch.truth, self.weights.regression, self.perceptual)
         if self._trained.discriminator is None:
@@ -142,7 +155,10 @@ class RefineTask:
             return self._figures(self._regressors[0])
 
     def _figures(self, estimate: Callable[[Bracket], Regression]) -> Mapping[str, float]:
+        device = next(self._regressors[0].parameters()).device
+
         def image(bracket: Bracket) -> Tensor:
+            bracket = bracket.to(device=device)
             return estimate(bracket).scene_linear(bracket.codes[:, 0])
 
         figures = {name: mean_psnr(image, batches) for name, batches in self.held_out.items()}
@@ -249,6 +265,7 @@ def train_refiner(
     base: Path,
     regressors: Sequence[Path],
     report: Callable[[str], None],
+    devices: Devices = ONE_CPU,
     *,
     without: str = "",
     warm: Path | None = None,
@@ -260,8 +277,10 @@ def train_refiner(
     """
     torch.manual_seed(recipe.schedule.seed)
     task = refine_task(recipe, folder, base, regressors, without, warm)
-    report("the regressor alone, held out: " + ", ".join(f"{k} {v:.2f}" for k, v in task.draft_figures().items()))
-    return train(task, recipe.schedule, run, report)
+    if devices.first:
+        alone = ", ".join(f"{name} {value:.2f}" for name, value in task.draft_figures().items())
+        report(f"the regressor alone, held out: {alone}")
+    return train(task, recipe.schedule, run, report, devices)
 
 
 def best_refiner(recipe: Recipe, run: Path, base: Path) -> Refiner:

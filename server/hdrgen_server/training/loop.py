@@ -1,12 +1,14 @@
 """The one training loop: optimiser, schedule, weight average, checkpoints, log and resume.
 
-It owns when things happen. It must not know what a model computes or where data comes from: a task hands it a loss and
-a held-out error.
+It owns when things happen. It must not know what a model computes, where data comes from or what it runs on: a task
+hands it a loss and a held-out error, `devices` the rest.
 """
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import functools
 import itertools
 import json
 import math
@@ -16,7 +18,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +26,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from hdrgen_server.training.devices import ONE_CPU, Devices
 
 Report = Callable[[str], None]
 AHEAD = 4
@@ -71,8 +76,12 @@ class Task(Protocol):
         """Where batches come from."""
         ...
 
+    def to(self, device: torch.device) -> None:
+        """Move every network that the loss or the check uses; batches to `loss` lie there already."""
+        ...
+
     def loss(self, batch: Any) -> tuple[Tensor, Mapping[str, float]]:
-        """The loss to descend and its named parts."""
+        """The loss to descend and its named parts, each a mean over the batch."""
         ...
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
@@ -89,62 +98,90 @@ class Position:
     best: float = math.inf
 
 
-def train(task: Task, schedule: Schedule, folder: Path, report: Report) -> Position:
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Everything that a checkpoint holds."""
+
+    model: nn.Module
+    average: nn.Module
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    position: Position
+
+
+def train(task: Task, schedule: Schedule, folder: Path, report: Report, devices: Devices = ONE_CPU) -> Position:
     """Run or resume a training in `folder`; leaves `average.safetensors`, `best.safetensors` and `log.jsonl` there.
 
-    Every step draws its batch from a generator seeded by (seed, step), so a resumed run sees the data that an unbroken
-    one would have seen. An interrupt saves a checkpoint first.
+    Every step draws its batch from a generator seeded by (seed, step), and by the process's number where there are
+    many, so a run that is resumed with as many processes sees the data that an unbroken one would have seen. An
+    interrupt saves a checkpoint first. Only the first process validates and writes; all of them read `folder`.
     """
     torch.set_num_threads(schedule.threads)
+    number = devices.number if devices.processes > 1 else None
+    draw = functools.partial(make_part, task.source, schedule.seed, devices.share_of(schedule.batch), number)
+    report = devices.alone(report)
     folder.mkdir(parents=True, exist_ok=True)
-    average = _copy(task.model)
+    task.to(devices.device)
     optimiser = torch.optim.AdamW(
         task.model.parameters(), lr=schedule.rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.99)
     )
-    position = _resume(folder, task.model, average, optimiser)
-    (folder / "schedule.json").write_text(json.dumps(asdict(schedule), indent=1))
+    state = _State(task.model, _copy(task.model), optimiser, devices.scaler(), Position())
+    _resume(folder, state)
+    position = state.position
+    devices.start_alike(task.model, position.step)
     report(f"{'resuming at' if position.step else 'starting at'} step {position.step} in {folder}")
-    log = (folder / "log.jsonl").open("a", buffering=1)
-    parts: dict[str, list[float]] = {}
-    batches = _batches(task.source, schedule, position.step)
+    batches = _batches(draw, position.step)
+    record = _Record(task, state, schedule, folder, report) if devices.first else None
     try:
         while (progress := _progress(schedule, position)) < 1:
-            started = time.monotonic()
-            torch.manual_seed(schedule.seed * 1_000_003 + position.step)
-            for group in optimiser.param_groups:
-                group["lr"] = rate_at(schedule, position.step, progress)
-            loss, named = task.loss(next(batches))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = float(nn.utils.clip_grad_norm_(task.model.parameters(), schedule.clip_norm))
-            if math.isfinite(norm):
-                optimiser.step()
-                _update(average, task.model, min(schedule.average, (1 + position.step) / (10 + position.step)))
-            position.step += 1
-            position.seconds += time.monotonic() - started
-            for name, value in {"loss": float(loss.detach()), "norm": norm, **named}.items():
-                parts.setdefault(name, []).append(value)
-            if position.step % schedule.validate_every == 0:
-                _validate(task, average, position, parts, folder, log.write, report)
-                parts.clear()
-            if position.step % schedule.checkpoint_every == 0:
-                _save(folder, task.model, average, optimiser, position)
+            figures = _step(task, state, schedule, devices, batches, progress)
+            if record is not None:
+                record.add(figures)
     finally:
         batches.close()
-        _save(folder, task.model, average, optimiser, position)
-        log.close()
+        if record is not None:
+            record.close()
+    devices.wait()
     return position
 
 
-def _batches(source: Source, schedule: Schedule, first: int) -> Generator[Any]:
+def _batches(draw: Callable[[int], Any], first: int) -> Generator[Any]:
     """Batches from one process beside this one, a few ahead."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
-        ahead = deque(pool.submit(_make, source, schedule, first + i) for i in range(AHEAD))
+        ahead = deque(pool.submit(draw, first + i) for i in range(AHEAD))
         for step in itertools.count(first + AHEAD):
             batch = ahead.popleft().result()
-            ahead.append(pool.submit(_make, source, schedule, step))
+            ahead.append(pool.submit(draw, step))
             yield batch
+
+
+def _step(
+    task: Task, state: _State, schedule: Schedule, devices: Devices, batches: Iterator[Any], progress: float
+) -> dict[str, float]:
+    """One step of the optimiser, or none where the gradient is not finite; its figures."""
+    started = time.monotonic()
+    position, scaler = state.position, state.scaler
+    torch.manual_seed(schedule.seed * 1_000_003 + position.step + 7_368_787 * devices.number)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate_at(schedule, position.step, progress)
+    with devices.autocast():
+        loss, named = task.loss(devices.place(next(batches)))
+    state.optimiser.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()
+    devices.average_gradients(task.model.parameters())
+    scaler.unscale_(state.optimiser)
+    norm = float(nn.utils.clip_grad_norm_(task.model.parameters(), schedule.clip_norm))
+    if math.isfinite(norm):
+        scaler.step(state.optimiser)
+        _update(state.average, task.model, min(schedule.average, (1 + position.step) / (10 + position.step)))
+    scaler.update()
+    figures = devices.averaged(
+        {"loss": float(loss.detach()), "norm": norm, **named, "seconds": time.monotonic() - started}
+    )
+    position.step += 1
+    position.seconds += figures.pop("seconds")
+    return figures
 
 
 def _end_with_parent() -> None:
@@ -153,9 +190,10 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _make(source: Source, schedule: Schedule, step: int) -> Any:
+def make_part(source: Source, seed: int, size: int, number: int | None, step: int) -> Any:
+    """A step's batch, or one of several processes' part of it: always the same for the same numbers."""
     torch.set_num_threads(1)
-    return source(np.random.default_rng((schedule.seed, step)), schedule.batch)
+    return source(np.random.default_rng((seed, step) if number is None else (seed, step, number)), size)
 
 
 def rate_at(schedule: Schedule, step: int, progress: float) -> float:
@@ -171,31 +209,46 @@ def _progress(schedule: Schedule, position: Position) -> float:
     return position.step / schedule.steps
 
 
-def _validate(
-    task: Task,
-    average: nn.Module,
-    position: Position,
-    parts: Mapping[str, list[float]],
-    folder: Path,
-    write: Callable[[str], object],
-    report: Report,
-) -> None:
-    average.eval()
-    with torch.inference_mode():
-        held_out = dict(task.validate(average))
-    means = {name: float(np.mean(values)) for name, values in parts.items()}
-    row = {"step": position.step, "seconds": round(position.seconds, 1), **means, "held_out": held_out}
-    write(json.dumps(row) + "\n")
-    if held_out["error"] < position.best:
-        position.best = held_out["error"]
-        save_weights(average, folder / "best.safetensors")
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in held_out.items())
-    report(f"step {position.step}: loss {means['loss']:.4f}; held out: {figures}")
+class _Record:
+    """What the first process does beside training: the log, the held-out error, checkpoints."""
+
+    def __init__(self, task: Task, state: _State, schedule: Schedule, folder: Path, report: Report) -> None:
+        (folder / "schedule.json").write_text(json.dumps(asdict(schedule), indent=1))
+        self._task, self._state, self._schedule, self._folder, self._report = task, state, schedule, folder, report
+        self._log = (folder / "log.jsonl").open("a", buffering=1)
+        self._parts: dict[str, list[float]] = {}
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Take a step's figures; validate and save where it is time."""
+        for name, value in figures.items():
+            self._parts.setdefault(name, []).append(value)
+        if self._state.position.step % self._schedule.validate_every == 0:
+            self._validate()
+            self._parts.clear()
+        if self._state.position.step % self._schedule.checkpoint_every == 0:
+            _save(self._folder, self._state)
+
+    def close(self) -> None:
+        """Save, and close the log."""
+        _save(self._folder, self._state)
+        self._log.close()
+
+    def _validate(self) -> None:
+        average, position = self._state.average, self._state.position
+        average.eval()
+        with torch.inference_mode():
+            held_out = dict(self._task.validate(average))
+        means = {name: float(np.mean(values)) for name, values in self._parts.items()}
+        row = {"step": position.step, "seconds": round(position.seconds, 1), **means, "held_out": held_out}
+        self._log.write(json.dumps(row) + "\n")
+        if held_out["error"] < position.best:
+            position.best = held_out["error"]
+            save_weights(average, self._folder / "best.safetensors")
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in held_out.items())
+        self._report(f"step {position.step}: loss {means['loss']:.4f}; held out: {figures}")
 
 
 def _copy(model: nn.Module) -> nn.Module:
-    import copy
-
     average = copy.deepcopy(model)
     for parameter in average.parameters():
         parameter.requires_grad_(False)
@@ -222,39 +275,41 @@ def save_weights(model: nn.Module, path: Path, *, half: bool = False) -> None:
     temporary.replace(path)
 
 
-def _save(
-    folder: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, position: Position
-) -> None:
-    """One file holds model, average and optimiser: a run that is killed in mid save keeps the checkpoint before."""
-    state = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
-    state |= {f"average.{k}": v.contiguous() for k, v in average.state_dict().items()}
-    for index, values in optimiser.state_dict()["state"].items():
-        state |= {f"optimiser.{index}.{k}": torch.as_tensor(v).contiguous() for k, v in values.items()}
+def _save(folder: Path, state: _State) -> None:
+    """One file holds all of a state: a run that is killed in mid save keeps the checkpoint before."""
+    tensors = {f"model.{k}": v.contiguous() for k, v in state.model.state_dict().items()}
+    tensors |= {f"average.{k}": v.contiguous() for k, v in state.average.state_dict().items()}
+    for index, values in state.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v).contiguous() for k, v in values.items()}
+    metadata = {k: str(v) for k, v in asdict(state.position).items()}
+    if state.scaler.is_enabled():
+        metadata["scaler"] = json.dumps(state.scaler.state_dict())
     temporary = folder / ".checkpoint"
-    metadata = {k: str(v) for k, v in asdict(position).items()}
-    save_file(state, temporary, metadata=metadata)
+    save_file(tensors, temporary, metadata=metadata)
     temporary.replace(folder / "checkpoint.safetensors")
-    save_weights(average, folder / "average.safetensors")
+    save_weights(state.average, folder / "average.safetensors")
 
 
-def _resume(folder: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> Position:
+def _resume(folder: Path, state: _State) -> None:
+    """Fill a state from the folder's checkpoint, where there is one."""
     path = folder / "checkpoint.safetensors"
     if not path.exists():
-        return Position()
-    from safetensors import safe_open
-
+        return
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-    state = load_file(path)
+    tensors = load_file(path)
 
     def part(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-    model.load_state_dict(part("model."))
-    average.load_state_dict(part("average."))
+    state.model.load_state_dict(part("model."))
+    state.average.load_state_dict(part("average."))
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in part("optimiser.").items():
         index, key = name.split(".", 1)
         moments.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
-    return Position(int(metadata["step"]), float(metadata["seconds"]), float(metadata["best"]))
+    state.optimiser.load_state_dict({**state.optimiser.state_dict(), "state": moments})
+    if state.scaler.is_enabled() and "scaler" in metadata:
+        state.scaler.load_state_dict(json.loads(metadata["scaler"]))
+    state.position.step, state.position.seconds = int(metadata["step"]), float(metadata["seconds"])
+    state.position.best = float(metadata["best"])

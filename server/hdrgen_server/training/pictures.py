@@ -68,6 +68,10 @@ class Pictures:
     pictures: Tensor
     held: float
 
+    def to(self, device: torch.device) -> Pictures:
+        """The same batch on another device."""
+        return Pictures(self.pictures.to(device), self.held)
+
 
 @dataclass(frozen=True)
 class PictureSource:
