@@ -12,6 +12,7 @@ from hdrgen_server.contracts.frame import Box, Colourspace, Frame
 from hdrgen_server.contracts.operator import Request
 from hdrgen_server.image.finish import clipped_pixels, result_weight
 from hdrgen_server.packs.descriptors import load_descriptor
+from hdrgen_server.systems import curve
 from hdrgen_server.systems.bt2446 import operator as o
 from nuke_hdrgen.wire.errors import BadInput, BadParameter, Cancelled
 
@@ -137,7 +138,7 @@ def test_what_lies_outside_is_cut_counted_and_warned_about():
 def test_frames_stream_one_by_one_and_bands_change_nothing(monkeypatch):
     frames = [Frame(codes(), ("R", "G", "B"), SRGB, number=n) for n in (1, 2)]
     whole = run(*frames)
-    monkeypatch.setattr(o, "BAND_PIXELS", 13)
+    monkeypatch.setattr(curve, "BAND_PIXELS", 13)
     steps = Steps()
     operator = o.BT2446Operator(load_descriptor("bt2446"))
     assert operator.descriptor.streams

@@ -18,7 +18,7 @@ from typing import Any
 
 from hdrgen_server.contracts.descriptor import Descriptor, Memory
 from hdrgen_server.packs.descriptors import load_descriptor
-from nuke_hdrgen.wire.errors import BadInput, UnknownPack
+from nuke_hdrgen.wire.errors import BadInput, BadParameter, UnknownPack
 
 MANIFEST_NAME = "pack.toml"
 MANIFEST_FORMAT = 1
@@ -32,7 +32,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _FIELDS: Mapping[str, type] = {
     "format": int, "name": str, "system": str, "size": str, "summary": str, "preview": bool, "licence": str,
     "licence_url": str, "must_accept": bool, "files": list, "options": dict,
-    "memory": dict,
+    "memory": dict, "defaults": dict,
 }  # fmt: skip
 _REQUIRED = ("format", "name", "system", "licence")
 
@@ -52,8 +52,8 @@ class Pack:
 
     `digest` is the sha256 of the manifest's bytes, in hex; `path` the pack's folder; `options` what the
     system's operator reads (the scale of a gain map, a configuration's name). A pack that needs other memory than its
-    system states its own, which is then the descriptor's. `must_accept` says that
-    `licence` has to be accepted before the first use. `revision` is the system's.
+    system states its own, and one that uses its parameters otherwise their defaults: both are then the descriptor's.
+    `must_accept` says that `licence` has to be accepted before the first use. `revision` is the system's.
     """
 
     name: str
@@ -116,6 +116,8 @@ def parse_pack(raw: bytes, folder: Path) -> Pack:
         raise UnknownPack(f"{where}: {error.message}") from error
     if "memory" in table:
         descriptor = replace(descriptor, memory=_memory(table["memory"], where))
+    if "defaults" in table:
+        descriptor = _with_defaults(descriptor, table["defaults"], where)
     return Pack(
         name=table["name"],
         system=table["system"],
@@ -169,6 +171,16 @@ def check_file_name(name: str, where: Path) -> None:
         raise BadInput(f"{where}: {name} may hold a pickle, which can run code; convert it to .safetensors first")
     if path.suffix.lower() not in FILE_SUFFIXES:
         raise BadInput(f"{where}: {name} has no place in a pack; allowed are {', '.join(sorted(FILE_SUFFIXES))}")
+
+
+def _with_defaults(descriptor: Descriptor, given: dict[str, Any], where: Path) -> Descriptor:
+    """The descriptor with the pack's own defaults of its parameters. Raises BadInput."""
+    try:
+        resolved = descriptor.resolve(given)
+    except BadParameter as error:
+        raise BadInput(f"{where}: [defaults] {error.message}") from error
+    own = tuple(replace(p, default=resolved[p.name]) for p in descriptor.parameters)
+    return replace(descriptor, parameters=own)
 
 
 def _memory(table: dict[str, Any], where: Path) -> Memory:
