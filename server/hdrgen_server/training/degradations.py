@@ -1,0 +1,79 @@
+"""How SDR comes to be, for training: HDR frames through a tone-mapping operator, 8 bits and a real H.264 encoder.
+
+It owns drawing at random and the codec. It must not know networks, losses or where frames come from. Source: LumaFlux
+(arXiv 2604.02787), the composite degradation chain: eight operators crossed with x264 at CRF 23, 31 and 39.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from av.codec.context import CodecContext
+from av.video.frame import VideoFrame
+
+from hdrgen_server.image.movie_planes import planes
+from hdrgen_server.image.movie_tags import MATRICES
+from hdrgen_server.image.movie_yuv import Layout, planes_of, rgb_of
+from hdrgen_server.training.tone_mapping import OPERATORS, tone_map
+
+Array = npt.NDArray[np.float32]
+
+CRFS = (23, 31, 39)
+SPACE = "g24_rec709_scene"
+"""The interop id of the codes."""
+_LAYOUT = Layout(2, 2, 8)
+_OPTIONS = {"preset": "medium", "threads": "1", "x264-params": "log-level=none"}
+
+
+@dataclass(frozen=True, eq=False)
+class Degraded:
+    """SDR of one frame: `codes_hwc` (H, W, 3) float32 in [0, 1] in SPACE, as a decoder gives them, and what made it."""
+
+    codes_hwc: Array
+    operator: str
+    crf: int
+
+
+def degrade(
+    scene_linear_hwc: Array,
+    rng: np.random.Generator,
+    operators: Sequence[str] = tuple(OPERATORS),
+    crfs: Sequence[int] = CRFS,
+) -> Degraded:
+    """A frame of scene-linear Rec.709 light (1.0 at diffuse white) as SDR, by an operator and a CRF drawn from each.
+
+    The same generator state gives the same codes.
+    """
+    operator = operators[int(rng.integers(len(operators)))]
+    crf = int(crfs[int(rng.integers(len(crfs)))])
+    return Degraded(through_x264(tone_map(scene_linear_hwc, operator), crf), operator, crf)
+
+
+def through_x264(codes_hwc: Array, crf: int) -> Array:
+    """R'G'B' codes in [0, 1] after 8 bits, 4:2:0 and one intra frame of x264, BT.709 limited range, cut to [0, 1].
+
+    An odd side is repeated for the encoder, and cut off again.
+    """
+    height, width = codes_hwc.shape[:2]
+    even = np.pad(codes_hwc, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    picture = VideoFrame(even.shape[1], even.shape[0], "yuv420p")
+    for plane, values in zip(picture.planes, planes_of(even, _LAYOUT, MATRICES["bt709"]), strict=True):
+        rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)
+        rows[: values.shape[0], : values.shape[1]] = values
+    picture.pts = 0
+    encoder = CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = even.shape[1], even.shape[0], "yuv420p"
+    encoder.time_base = Fraction(1, 25)
+    encoder.options = {**_OPTIONS, "crf": str(crf)}
+    packets = [*encoder.encode(picture), *encoder.encode(None)]
+    decoder = CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    (decoded,) = [frame for packet in (*packets, None) for frame in decoder.decode(packet)]
+    _, found = planes(decoded)
+    codes = rgb_of((found[0], found[1], found[2]), _LAYOUT, MATRICES["bt709"], full=False)
+    return np.clip(codes[:height, :width], 0, 1)
