@@ -10,7 +10,7 @@ import typer
 
 from hdrgen_server.cli import console
 from hdrgen_server.packs import add as adding
-from hdrgen_server.packs import conversion, licence
+from hdrgen_server.packs import assemble, conversion, licence
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.packs.registry import load_registry, packs_folders
 from hdrgen_server.packs.verify import verify as verify_pack
@@ -72,10 +72,17 @@ def show(name: Name, as_json: Json = False) -> None:
 @app.command()
 def add(
     path: Annotated[
-        Path, typer.Argument(metavar="FOLDER|FILE", help="A pack's folder; or GMODiff's checkpoints, .pth and .pkl.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER|FILE",
+            help="A pack's folder; or GMODiff's checkpoints, .pth and .pkl; or LumaFlux's adapters, .safetensors.",
+        ),
     ],
     base: Annotated[
-        Path | None, typer.Option(metavar="FOLDER|FILE", help="The base model that checkpoints build on.")
+        Path | None, typer.Option(metavar="FOLDER|FILE", help="The base model that checkpoints or adapters build on.")
+    ] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="SigLIP's folder, which LumaFlux's adapters look through.")
     ] = None,
     link: Annotated[bool, typer.Option("--link", help="Leave the weights where they are.")] = False,
     as_json: Json = False,
@@ -83,19 +90,28 @@ def add(
     """Add a pack: hash its files, record them in its manifest, and put it with yours.
 
     Weights are .safetensors. Checkpoints that GMODiff's authors publish are converted first, in a process of its own
-    that reads tensors and nothing else; any other file that may hold a pickle is refused by name.
+    that reads tensors and nothing else; any other file that may hold a pickle is refused by name. Adapters that
+    LumaFlux's authors publish are put together with FLUX.1 and SigLIP, copied, or linked with --link.
     """
     settings = load_settings()
-    checkpoints = conversion.checkpoints_in(path)
+    adapters = assemble.is_adapter_file(path)
+    checkpoints = () if adapters else conversion.checkpoints_in(path)
     if checkpoints and link:
         raise BadParameter(f"{path} must be converted, so there is nothing to link to; leave --link out")
-    if base is not None and not checkpoints:
+    if base is not None and not checkpoints and not adapters:
         raise BadParameter(f"{path} needs no conversion, and holds its own base model; leave --base out")
+    if encoder is not None and not adapters:
+        raise BadParameter(f"only LumaFlux's adapters need an encoder, and {path} is something else; leave it out")
     with tempfile.TemporaryDirectory(prefix="hdrgen-convert-") as folder:
-        if checkpoints:
-            weights = conversion.convert(checkpoints, Path(folder))
-            conversion.place_base(base, Path(folder), weights)
-        pack = adding.add(Path(folder) if checkpoints else path, settings, link=link)
+        made = Path(folder)
+        if adapters:
+            assemble.assemble(path, base, encoder, made)
+        elif checkpoints:
+            conversion.place_base(base, made, conversion.convert(checkpoints, made))
+        if adapters or checkpoints:
+            pack = adding.add(made, settings, link_files=link)
+        else:
+            pack = adding.add(path, settings, link=link)
     if as_json:
         console.emit_json(_summary(pack, settings) | {"converted": [str(file) for file in checkpoints]})
         return

@@ -28,8 +28,8 @@ from hdrgen_server.settings import Settings
 from nuke_hdrgen.wire.errors import BadInput, StorageError
 
 
-def add(folder: Path, settings: Settings, link: bool = False) -> Pack:
-    """Copy the pack in `folder` to the user's packs, or only link to it, and return it.
+def add(folder: Path, settings: Settings, link: bool = False, link_files: bool = False) -> Pack:
+    """Copy the pack in `folder` to the user's packs, or only link to it, or to each of its files, and return it.
 
     A manifest without [[files]] gets them, with sizes and digests, from every file in the folder; one that
     has them is compared with the files. Raises BadInput (no manifest, a pickle, files that differ, a name
@@ -51,7 +51,7 @@ def add(folder: Path, settings: Settings, link: bool = False) -> Pack:
             _write_beside(source / MANIFEST_NAME, raw)
             target.symlink_to(source, target_is_directory=True)
         else:
-            _copy(pack, raw, target)
+            _copy(pack, raw, target, link_files=link_files)
     except OSError as error:
         raise StorageError(
             f"pack {pack.name} cannot be put at {target}: {error.strerror}; free space or permit it"
@@ -82,13 +82,17 @@ def _entry_text(entry: PackFile) -> str:
     return f'\n[[files]]\npath = "{quoted}"\nbytes = {entry.bytes}\nsha256 = "{entry.sha256}"\n'
 
 
-def _copy(pack: Pack, manifest: bytes, target: Path) -> None:
+def _copy(pack: Pack, manifest: bytes, target: Path, *, link_files: bool) -> None:
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         for entry in pack.files:
             copy = beside / entry.path
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(pack.path / entry.path, copy)
+            source = pack.path / entry.path
+            if link_files:
+                copy.symlink_to(source.resolve())
+            else:
+                shutil.copyfile(source, copy)
         (beside / MANIFEST_NAME).write_bytes(manifest)
         beside.chmod(0o755)
         beside.rename(target)
