@@ -1,4 +1,4 @@
-"""`hdrgen evaluate`: scores packs and classical methods on held-out brackets by the protocol."""
+"""`hdrgen evaluate`: scores packs and classical methods on held-out scenes by the protocol of their operation."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def command(
         Path | None, typer.Option(metavar="FOLDER", help="Equirectangular EXRs; else hdri in the data folder.")
     ] = None,
     kinds: Annotated[
-        str | None, typer.Option(metavar="K1,K2,…", help="static_2, dyn_3, dyn_2_cam, …; else all of them.")
+        str | None, typer.Option(metavar="K1,K2,…", help="static_2, dyn_3, …; a, b, c of sdr2hdr; else all.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Brackets of each kind.")] = 16,
+    count: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Samples of each kind.")] = 16,
     report: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write report.md and report.json there.")
     ] = None,
@@ -38,10 +38,11 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
 ) -> None:
-    """Score methods on seeded brackets of held-out scenes: PU21-PSNR, PU21-SSIM, delta E ITP, stops where clipped.
+    """Score methods on seeded views of held-out scenes: PU21-PSNR, PU21-SSIM, delta E ITP, stops where clipped.
 
-    Each METHOD is a pack (merge, gmodiff-s; gmodiff-s:final for that quality) or a classical method
-    (single_mid, hat_linear, cv_debevec_mtb, …).
+    Each METHOD is a pack (merge, gmodiff-s; gmodiff-s:final for that quality) or a method without one (single_mid,
+    hat_linear, cv_debevec_mtb, …; inverse_srgb, linear_gamma22), all of one operation: hdrfuse is scored on brackets,
+    sdr2hdr on plates under three tone curves that no method is told.
     """
     settings = load_settings()
     folder = data or settings.data_folder / "hdri"
@@ -49,18 +50,24 @@ def command(
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
     if report is not None and not report.is_dir():
         raise BadInput(f"{report} is no folder; make it first")
-    from hdrgen_server.evaluate.protocol import KINDS, run_protocol
+    from hdrgen_server.evaluate.protocol import run_protocol
     from hdrgen_server.evaluate.report import as_json as plain_data
     from hdrgen_server.evaluate.report import write_report
+    from hdrgen_server.evaluate.suites import SUITES
     from hdrgen_server.training.scenes import load_scenes
 
-    chosen = tuple(kinds.split(",")) if kinds else tuple(KINDS)
-    unknown = [kind for kind in chosen if kind not in KINDS]
+    operation = _one_operation(methods, settings)
+    suite = SUITES[operation]
+    chosen = tuple(kinds.split(",")) if kinds else suite.kinds
+    unknown = [kind for kind in chosen if kind not in suite.kinds]
     if unknown:
-        raise BadParameter(f"there is no kind of bracket {unknown[0]!r}; there are: {', '.join(KINDS)}")
+        raise BadParameter(f"{operation} has no kind {unknown[0]!r}; there are: {', '.join(suite.kinds)}")
     found: dict[str, Method] = {}
     for name in methods:
-        found |= methods_named(name, settings, knock_out=knock_out)
+        if name in suite.methods:
+            found[name] = suite.methods[name]
+        else:
+            found |= pack_methods(name, operation, settings, knock_out=knock_out)
     scenes = load_scenes(folder, held_out=True)
     scores: dict[str, dict[str, Summary]] = {}
     for name, method in found.items():
@@ -68,7 +75,7 @@ def command(
             scores[name] = {}
             for index, kind in enumerate(chosen):
                 update(kind, index, len(chosen))
-                scores[name] |= run_protocol(method, scenes, (kind,), count, jod=jod)
+                scores[name] |= run_protocol(method, scenes, (kind,), count, draw=suite.draw, jod=jod)
     if report is not None:
         write_report(scores, report)
     if as_json:
@@ -79,40 +86,51 @@ def command(
     console.table(rows)
 
 
-def methods_named(name: str, settings: Settings, *, knock_out: bool) -> dict[str, Method]:
-    """A pack's operator, with its knocked-out variants if asked, else a classical method.
+def _one_operation(methods: list[str], settings: Settings) -> str:
+    operations = {name: operation_of(name, settings) for name in methods}
+    operation = operations[methods[0]]
+    other = next((name for name in methods if operations[name] != operation), None)
+    if other is not None:
+        raise BadParameter(f"{methods[0]} does {operation} and {other} {operations[other]}; score them in two runs")
+    return operation
 
-    Raises BadParameter listing packs and methods.
-    """
-    from hdrgen_server.evaluate.baselines import METHODS
+
+def operation_of(name: str, settings: Settings) -> str:
+    """What a pack, or a method without one, is scored for. Raises BadParameter listing packs and methods."""
+    from hdrgen_server.evaluate.suites import SUITES
 
     registry = load_registry(settings)
-    if name.removesuffix(FINAL) in registry.packs:
-        return pack_methods(name, settings, knock_out=knock_out)
-    if name in METHODS:
-        return {name: METHODS[name]}
-    here = ", ".join([*sorted(registry.packs), *METHODS])
-    raise BadParameter(f"there is no pack or method {name!r}; there are: {here}")
+    pack = registry.packs.get(name.removesuffix(FINAL))
+    does = () if pack is None else pack.descriptor.operations
+    for operation, suite in SUITES.items():
+        if operation in does or name in suite.methods:
+            return operation
+    here = ", ".join([*sorted(registry.packs), *(method for suite in SUITES.values() for method in suite.methods)])
+    what = f"{name} does {', '.join(does)}, which has no test" if does else f"there is no pack or method {name!r}"
+    raise BadParameter(f"{what}; there are: {here}")
 
 
-def pack_methods(name: str, settings: Settings, *, knock_out: bool) -> dict[str, Method]:
-    """Functions from a simulated bracket to (H, W, 3) scene-linear Rec.709 through the pack's operator."""
+def pack_methods(name: str, operation: str, settings: Settings, *, knock_out: bool) -> dict[str, Method]:
+    """Functions from a sample to (H, W, 3) scene-linear Rec.709 through the pack's operator."""
     import numpy as np
 
     from hdrgen_server.cli.direct import load_operator, run_operator
-    from hdrgen_server.contracts.frame import Colourspace, Frame
+    from hdrgen_server.colour.interop import colourspace
+    from hdrgen_server.colour.ocio import convert
+    from hdrgen_server.contracts.frame import Frame
 
     device = "cpu" if settings.device == "auto" else settings.device
     quality = "final" if name.endswith(FINAL) else "draft"
     operator = load_operator(load_registry(settings).get(name.removesuffix(FINAL)), device)
-    space = Colourspace("srgb_rec709_scene", "srgb_rec709_scene", None, "encoded")
+    space, linear = colourspace("srgb_rec709_scene"), colourspace("lin_rec709_scene")
 
     def method(sample: Any) -> Any:
         frames = [
             Frame(np.ascontiguousarray(codes), ("R", "G", "B"), space, ev=ev, metadata={"bits": 8})
             for codes, ev in zip(sample.codes_nhwc, sample.evs, strict=True)
         ]
-        return run_operator(operator, "hdrfuse", frames, {"reference": sample.reference}, quality)[0].rgb
+        given = {"reference": sample.reference} if operation == "hdrfuse" else {}
+        return convert(run_operator(operator, operation, frames, given, quality)[0], linear).rgb
 
     if not knock_out:
         return {name: method}

@@ -30,6 +30,8 @@ from hdrgen_server.training.scenes import Scene
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 Method = Callable[[BracketSample], npt.NDArray[Any]]
+Draw = Callable[[str, Sequence[Scene], int], Iterator[BracketSample]]
+"""The first so many samples of a kind."""
 SEED = 20_261
 SIZE = 256
 COUNT = 16
@@ -78,14 +80,18 @@ def samples(kind: str, scenes: Sequence[Scene], count: int = COUNT) -> Iterator[
     if kind not in KINDS:
         raise BadParameter(f"there is no kind of bracket {kind!r}; there are: {', '.join(KINDS)}")
     for index in range(count):
-        yield _bright_sample(KINDS[kind], scenes[index % len(scenes)], index)
+        how = KINDS[kind]
+        evs = (-how.spacing, 0.0, how.spacing)
+        yield bright_sample(scenes[index % len(scenes)], index, evs, 1, camera=how.camera, motion=how.motion)
 
 
-def _bright_sample(kind: Kind, scene: Scene, index: int) -> BracketSample:
-    evs = (-kind.spacing, 0.0, kind.spacing)
+def bright_sample(
+    scene: Scene, index: int, evs: Sequence[float], reference: int, *, camera: Camera = _PLAIN, motion: Motion = STILL
+) -> BracketSample:
+    """The first of the scene's seeded views that `is_bright`. Raises BadInput for a scene without one."""
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng((SEED, index, attempt))
-        sample = simulate(rng, [scene], (SIZE, SIZE), evs, 1, camera=kind.camera, motion=kind.motion)
+        sample = simulate(rng, [scene], (SIZE, SIZE), evs, reference, camera=camera, motion=motion)
         if is_bright(sample.scene_linear_hwc):
             return sample
     raise BadInput(f"no view of {scene.name} in {ATTEMPTS} has enough light above white; leave this panorama out")
@@ -97,10 +103,11 @@ def run_protocol(
     kinds: Sequence[str] = tuple(KINDS),
     count: int = COUNT,
     *,
+    draw: Draw = samples,
     jod: bool = False,
 ) -> dict[str, Summary]:
-    """Score one method on `count` brackets of each kind; `scenes` are the held-out ones. JOD takes `cvvdp` and time."""
-    return compare({"": method}, scenes, kinds, count, jod=jod)[""]
+    """Score one method on `count` samples of each kind; `scenes` are the held-out ones. JOD takes `cvvdp` and time."""
+    return compare({"": method}, scenes, kinds, count, draw=draw, jod=jod)[""]
 
 
 def compare(
@@ -109,13 +116,14 @@ def compare(
     kinds: Sequence[str] = tuple(KINDS),
     count: int = COUNT,
     *,
+    draw: Draw = samples,
     jod: bool = False,
 ) -> dict[str, dict[str, Summary]]:
-    """The same for several methods on the same brackets, each simulated once: method to kind to summary."""
+    """The same for several methods on the same samples, each simulated once: method to kind to summary."""
     found: dict[str, dict[str, Summary]] = {name: {} for name in methods}
     for kind in kinds:
         scores: dict[str, list[Scores]] = {name: [] for name in methods}
-        for sample in samples(kind, scenes, count):
+        for sample in draw(kind, scenes, count):
             for name, method in methods.items():
                 scores[name].append(score_sample(method(sample), sample, jod=jod))
         for name, row in found.items():
