@@ -17,7 +17,8 @@ from hdrgen_server.image.exr import write_exr
 from hdrgen_server.settings import Settings, load_settings
 
 COMMANDS = [
-    "hdrfuse", "serve", "status", "doctor", "preview", "evaluate", "bench", "config", "nuke-path", "demo", "submit",
+    "hdrfuse", "sdr2hdr", "serve", "status", "doctor", "preview", "evaluate", "bench", "config", "nuke-path", "demo",
+    "submit",
     "train gmodiff", "train autoencoder", "packs list", "packs show", "packs add", "packs verify", "packs accept",
     "cache list", "cache prune",
 ]  # fmt: skip
@@ -33,8 +34,8 @@ def test_help_says_what_a_command_does(hdrgen: Run, command: str) -> None:
 
 def test_help_imports_no_torch() -> None:
     code = (
-        "import sys\nfrom hdrgen_server.cli.main import run\nrun(['hdrfuse', '--help'])\n"
-        "heavy = {'torch', 'OpenEXR', 'PyOpenColorIO', 'OpenImageIO', 'scipy', 'cv2', 'PIL'} & set(sys.modules)\n"
+        "import sys\nfrom hdrgen_server.cli.main import run\nrun(['hdrfuse', '--help'])\nrun(['sdr2hdr', '--help'])\n"
+        "heavy = {'torch', 'OpenEXR', 'PyOpenColorIO', 'OpenImageIO', 'scipy', 'cv2', 'PIL', 'av'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

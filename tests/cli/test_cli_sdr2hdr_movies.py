@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -119,3 +124,21 @@ def test_refused(hdrgen: Run, alone: Path, arguments: tuple[str, ...], words: st
     assert (status, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_cancel_keeps_what_is_done(alone: Path) -> None:
+    write_movie(alone / "long.mp4", [ramp(n, (320, 180)) for n in range(300)], Make())
+    command = [str(Path(sys.executable).parent / "hdrgen"), "sdr2hdr", "long.mp4", "-o", "out.####.exr", *LINEAR]
+    with subprocess.Popen(command, cwd=alone, stderr=subprocess.PIPE, text=True) as run:
+        deadline = time.monotonic() + 200
+        while not (alone / "out.0001.exr").is_file() and run.poll() is None and time.monotonic() < deadline:
+            threading.Event().wait(0.02)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert err.splitlines()[-1] == "hdrgen: cancelled"
+    done = sorted(path.name for path in alone.glob("out.*"))
+    assert done == [f"out.{number:04d}.exr" for number in range(1, len(done) + 1)]
+    assert 1 <= len(done) < 300
+    assert read_exr_frame(alone / done[-1]).width == 320
+    assert not [path for path in alone.iterdir() if path.name.startswith(".")]
