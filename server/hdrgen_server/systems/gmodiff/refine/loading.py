@@ -9,7 +9,6 @@ adapter a network; a network whose rank is 0 was trained whole and lies in the b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hdrgen_server.systems.gmodiff.refine.config import RefinerConfig
+from hdrgen_server.systems.gmodiff.refine.family import NEEDED, check_config, check_folder, check_single, config_of
 from hdrgen_server.systems.gmodiff.refine.lora import ADAPTER, adapted, add_lora
 from hdrgen_server.systems.gmodiff.refine.model import Refiner, additions
 from nuke_hdrgen.wire.errors import BadInput
@@ -33,8 +33,7 @@ VAE_FOLDER, UNET_FOLDER = "vae", "unet"
 BASE_FILE = "base.safetensors"
 LORA_FOLDER = "lora"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-STRUCTURE = ("block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups", "cross_attention_dim")
-LDM_MARK = "first_stage_model."
+LDM_VAE, LDM_UNET = "first_stage_model.", "model.diffusion_model."
 
 
 def load_base(config: RefinerConfig, source: Path) -> Refiner:
@@ -43,11 +42,14 @@ def load_base(config: RefinerConfig, source: Path) -> Refiner:
     `source` is a folder with `unet/` and `vae/` as diffusers saves them, or one .safetensors file in the layout of the
     original Stable Diffusion code. Raises BadInput naming the file and what in it is wrong.
     """
+    if not source.exists():
+        raise BadInput(f"{source} does not exist; give one .safetensors file, or a folder as diffusers saves it")
     with torch.device("meta"):
         refiner = Refiner(config)
     if source.is_dir():
-        vae = _from_folder(config, source / VAE_FOLDER, AutoencoderKL)
-        unet = _from_folder(config, source / UNET_FOLDER, UNet2DConditionModel)
+        check_folder(config, source)
+        vae = _from_folder(source / VAE_FOLDER, AutoencoderKL)
+        unet = _from_folder(source / UNET_FOLDER, UNet2DConditionModel)
         _use_scaling(refiner, source / VAE_FOLDER)
     else:
         vae, unet = _from_file(config, source)
@@ -59,9 +61,10 @@ def load_base(config: RefinerConfig, source: Path) -> Refiner:
 
 def load_vae(config: RefinerConfig, folder: Path) -> Refiner:
     """A refiner on a VAE in a diffusers folder, its UNet new: for sizes that train the UNet whole. Raises BadInput."""
+    check_config(folder, config.vae.arguments())
     refiner = Refiner(config)
     _use_scaling(refiner, folder)
-    _fill_encoders(refiner, _from_folder(config, folder, AutoencoderKL), str(folder))
+    _fill_encoders(refiner, _from_folder(folder, AutoencoderKL), str(folder))
     return refiner
 
 
@@ -105,17 +108,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return {name: tensor.float() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} cannot be read as safetensors ({_first_line(error)}); fetch or add it again") from error
+        raise _unreadable(path, error) from error
 
 
 def check(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], where: str) -> None:
-    """Raises BadInput naming the first tensor that is missing, has another shape or is left over."""
+    """Raises BadInput naming the first tensor that is missing, has another shape, is not finite or is left over."""
     for name, tensor in wanted.items():
         if name not in given:
             raise BadInput(f"{where} has no tensor {name}; it is cut short or belongs to another model family")
         if given[name].shape != tensor.shape:
             shapes = f"{tuple(given[name].shape)}, not {tuple(tensor.shape)}"
             raise BadInput(f"{where}: tensor {name} has shape {shapes}; it belongs to another model family or size")
+        if not torch.isfinite(given[name].float().sum()):  # one pass without a copy; any NaN or Inf ends up in the sum
+            raise BadInput(f"{where}: tensor {name} holds NaN or Inf; fetch or add it again")
     extra = sorted(set(given) - set(wanted))
     if extra:
         raise BadInput(f"{where} has {len(extra)} tensors that do not belong there, such as {extra[0]}")
@@ -129,7 +134,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
 
 def _use_scaling(refiner: Refiner, folder: Path) -> None:
     """Take the latents' scale from the VAE's own config.json, where it states one."""
-    factor = _config_of(folder).get("scaling_factor", refiner.config.vae.scaling_factor)
+    factor = config_of(folder).get("scaling_factor", refiner.config.vae.scaling_factor)
     for vae in (refiner.vae, refiner.condition):
         vae.register_to_config(scaling_factor=factor)
 
@@ -141,19 +146,8 @@ def _fill_encoders(refiner: Refiner, state: Mapping[str, Tensor], where: str) ->
     fill(refiner.condition, encoder, where)
 
 
-def _from_folder(
-    config: RefinerConfig, folder: Path, network: type[AutoencoderKL] | type[UNet2DConditionModel]
-) -> dict[str, Tensor]:
+def _from_folder(folder: Path, network: type[AutoencoderKL] | type[UNet2DConditionModel]) -> dict[str, Tensor]:
     """One network's weights, read by diffusers, which knows the older names in published folders."""
-    found = _config_of(folder)
-    latent = config.vae.latent_channels
-    wanted = config.vae.arguments() if network is AutoencoderKL else config.unet.arguments(latent, latent)
-    for name in STRUCTURE:
-        if name in wanted and _plain(found.get(name)) != _plain(wanted[name]):
-            raise BadInput(
-                f"{folder / 'config.json'}: {name} is {found.get(name)}, this pack needs {_plain(wanted[name])}; "
-                "the folder holds another model family or size"
-            )
     try:
         loaded: Any = network.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True, torch_dtype=torch.float32
@@ -167,34 +161,33 @@ def _from_folder(
 
 
 def _from_file(config: RefinerConfig, path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """VAE and UNet out of one file in the original layout, renamed by diffusers' own tables."""
-    state = read_tensors(path)
-    if not any(name.startswith(LDM_MARK) for name in state):
-        raise BadInput(f"{path} has no tensors named {LDM_MARK}*; it is no Stable Diffusion checkpoint")
+    """VAE and UNet out of one file in the original layout, renamed by diffusers' own tables; the rest is not read."""
+    if path.suffix != ".safetensors":
+        raise BadInput(f"{path} is no .safetensors file; give one, or a folder as diffusers saves it")
+    state: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            check_single(path, file.metadata() or {}, names)
+            for name in names:
+                if name.startswith((LDM_VAE, LDM_UNET)):
+                    state[name] = file.get_tensor(name).float()
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+    for prefix in (LDM_VAE, LDM_UNET):
+        if not any(name.startswith(prefix) for name in state):
+            raise BadInput(f"{path} has no tensors named {prefix}*; it is no Stable Diffusion 2.1 checkpoint; {NEEDED}")
     latent = config.vae.latent_channels
     try:
         vae = convert_ldm_vae_checkpoint(state, config.vae.arguments())
         unet = convert_ldm_unet_checkpoint(state, config.unet.arguments(latent, latent))
     except (KeyError, IndexError) as error:
-        raise BadInput(f"{path} lacks {error}; it belongs to another model family") from error
+        raise BadInput(f"{path} lacks {error}; it belongs to another model family; {NEEDED}") from error
     return vae, unet
 
 
-def _config_of(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{path} cannot be read; a base model is a folder with unet/ and vae/ as diffusers saves them"
-        ) from error
-    if not isinstance(found, dict):
-        raise BadInput(f"{path} is no table of settings; fetch or add the folder again")
-    return found
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, (list, tuple)) else value
+def _unreadable(path: Path, error: BaseException) -> BadInput:
+    return BadInput(f"{path} cannot be read as safetensors ({_first_line(error)}); fetch or add it again")
 
 
 def _first_line(error: BaseException) -> str:
