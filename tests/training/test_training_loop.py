@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +178,11 @@ def test_weights_can_be_saved_in_half(tmp_path: Path) -> None:
     save_weights(LineTask().model, tmp_path / "w.safetensors", half=True)
     assert {t.dtype for t in load_file(tmp_path / "w.safetensors").values()} == {torch.float16}
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+@pytest.mark.usefixtures("same_process")
+def test_the_last_steps_are_validated_too(tmp_path: Path) -> None:
+    for steps, wanted in ((2, [2]), (6, [2, 4, 6]), (8, [2, 4, 6, 8])):
+        train(LineTask(), replace(STEPS, steps=steps), tmp_path, silent)
+        assert (tmp_path / "best.safetensors").is_file()
+        assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == wanted

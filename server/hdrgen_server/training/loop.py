@@ -137,6 +137,8 @@ def train(task: Task, schedule: Schedule, folder: Path, report: Report, devices:
             figures = _step(task, state, schedule, devices, batches, progress)
             if record is not None:
                 record.add(figures)
+        if record is not None:
+            record.end()
     finally:
         batches.close()
         if record is not None:
@@ -224,9 +226,13 @@ class _Record:
             self._parts.setdefault(name, []).append(value)
         if self._state.position.step % self._schedule.validate_every == 0:
             self._validate()
-            self._parts.clear()
         if self._state.position.step % self._schedule.checkpoint_every == 0:
             _save(self._folder, self._state)
+
+    def end(self) -> None:
+        """Validate what the last steps made of the model, unless that was done."""
+        if self._parts:
+            self._validate()
 
     def close(self) -> None:
         """Save, and close the log."""
@@ -239,6 +245,7 @@ class _Record:
         with torch.inference_mode():
             held_out = dict(self._task.validate(average))
         means = {name: float(np.mean(values)) for name, values in self._parts.items()}
+        self._parts.clear()
         row = {"step": position.step, "seconds": round(position.seconds, 1), **means, "held_out": held_out}
         self._log.write(json.dumps(row) + "\n")
         if held_out["error"] < position.best:
