@@ -109,6 +109,16 @@ def consistent_merge(bracket: Bracket, disagreed: Tensor) -> Tensor:
     return ((weights * bracket.scene_linear).sum(dim=1) + epsilon * fallback) / (weights.sum(dim=1) + epsilon)
 
 
+def unsupported(bracket: Bracket, disagreed: Tensor) -> Tensor:
+    """1 where no exposure that is not clipped agrees with the reference, to 0 where one does fully; (B, 1, H, W).
+
+    The largest of 5x5 pixels, since what is next to such a place is seldom whole.
+    """
+    clipped = _ramp(bracket.codes.amax(dim=2, keepdim=True), CLIP_START, CLIP_END)
+    support = ((1 - clipped) * torch.exp(-0.5 * disagreed.square()) * bracket.valid).amax(dim=1)
+    return functional.max_pool2d(1 - support, 5, stride=1, padding=2)
+
+
 def _blurred(planes: Tensor) -> Tensor:
     """Mean over 3x3 pixels of (B, N, 1, H, W), edges repeated."""
     padded = functional.pad(planes.flatten(0, 1), (1, 1, 1, 1), mode="replicate")

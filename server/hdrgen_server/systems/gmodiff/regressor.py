@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdrgen_server.networks.nafnet import ChannelLayerNorm, Pointwise, stage
-from hdrgen_server.systems.gmodiff.candidates import Bracket, consistent_merge, disagreement, log2_floor, weighted_merge
+from hdrgen_server.systems.gmodiff.candidates import Bracket, consistent_merge, disagreement, log2_floor, unsupported, weighted_merge
 from hdrgen_server.systems.gmodiff.config import RegressorConfig
 
 ALPHA = 1 / 64
@@ -23,6 +23,8 @@ MU = 100.0
 MERGE_BIAS = 3.0
 LARGEST_LOGIT = 4.0
 DISAGREEMENT_STOPS = 4.0
+UNSUPPORTED_LOGIT = 6.0
+"""What the set form adds to the degradation mask's logits where no exposure says anything about a pixel."""
 
 
 def mu_law(x: Tensor, mu: float = MU) -> Tensor:
@@ -326,17 +328,18 @@ class Regressor(nn.Module):
         if isinstance(self.head, PublishedHead):
             fused, reference = self.head(bracket)
             decoded, features = self.backbone(fused)
-            gain = self.head.gain(decoded, reference)
+            gain, known = self.head.gain(decoded, reference), 0
         else:
             doubt = disagreement(bracket)
             merges = weighted_merge(bracket), consistent_merge(bracket, doubt)
             fused, candidates = self.head(bracket, merges, (doubt / DISAGREEMENT_STOPS).clamp(max=1))
             decoded, features = self.backbone(fused)
             gain = gain_of(self.head.scene_linear(decoded + fused, candidates, bracket, merges), reference_codes, scale)
+            known = UNSUPPORTED_LOGIT * unsupported(bracket, doubt)
         held = gain.clamp(0, 1)
         cut = (..., slice(0, height), slice(0, width))
         overflow = (gain[cut] != held[cut]).sum()
-        logits = self.mask(features)
+        logits = self.mask(features) + known
         if self.config.released:
             features = features[-1], F.pixel_unshuffle(torch.sigmoid(logits), self.backbone.factor)
         return Regression(held[cut], scale, logits[cut], features, overflow)

@@ -130,7 +130,7 @@ class RefinerConfig:
     lora: LoraRanks = LoraRanks()
     token: int = 32
     merge: Merge = "decoded"
-    mask_range: tuple[float, float] = (0.15, 0.35)
+    mask_range: tuple[float, float] = (0.5, 0.9)
     decoder: Decoder = "published"
 
 
