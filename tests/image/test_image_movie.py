@@ -252,3 +252,44 @@ def test_a_movie_that_ends_early(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "none.mp4").write_bytes(b"not a movie" * 100)
     with pytest.raises(BadInput, match=r"cannot read .*none\.mp4"):
         open_movie(tmp_path / "none.mp4")
+
+
+def test_an_edit_list_leaves_frames_out(tmp_path: Path) -> None:
+    """A copy that starts inside a group of pictures has samples that are never shown."""
+    whole = write_movie(tmp_path / "whole.mp4", [ramp(n) for n in range(12)], Make(options={"qp": "0", "g": "12"}))
+    with av_open(str(whole)) as source, av_open(str(tmp_path / "cut.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        step = source.streams.video[0].time_base or Fraction(1)
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts is not None:
+                shift = int(Fraction(4, 25) / step)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = stream
+                target.mux(packet)
+    movie = open_movie(tmp_path / "cut.mp4")
+    assert len(list(read_frames(movie))) == movie.frames
+    assert movie.frames in {8, 12}
+
+
+@pytest.mark.parametrize("degrees", [0, 90, -90, 180])
+def test_turned_and_oblong_pictures(tmp_path: Path, degrees: int) -> None:
+    planes = ramp(size=(64, 32))
+    path = write_movie(tmp_path / "a.mp4", [planes] * 2)
+    with av_open(str(path)) as source, av_open(str(tmp_path / "b.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        if degrees:
+            stream.set_display_rotation(degrees)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    with av_open(str(tmp_path / "b.mp4")) as container:
+        turn = next(container.decode(video=0)).rotation  # counter-clockwise, as FFmpeg counts
+    assert abs(turn) == abs(degrees)
+    movie = open_movie(tmp_path / "b.mp4")
+    assert movie.size == ((32, 64) if abs(degrees) == 90 else (64, 32))
+    frame = next(iter(read_frames(movie)))
+    upright = np.rot90((planes[0] - 16.0) / 219, turn // 90)
+    np.testing.assert_allclose(frame.pixels[..., 1].mean(), upright.mean(), atol=0.02)
+    corner = frame.pixels[-1, -1, 1], frame.pixels[0, 0, 1]
+    assert corner == pytest.approx((upright[-1, -1], upright[0, 0]), abs=0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -152,3 +153,13 @@ def test_a_light_message_needs_no_escaping(light: tuple[int, int]) -> None:
     assert not any(body[i : i + 2] == b"\0\0" and body[i + 2] <= 3 for i in range(len(body) - 2))
     assert 0 <= kept.max_fall - light[1] <= 4
     assert kept.max_cll - light[0] in {0, 1}
+
+
+def test_oblong_pixels_stay_oblong(tmp_path: Path) -> None:
+    for name, form in (("a.mov", Form("prores", "pq")), ("a.mp4", Form("hevc", "pq"))):
+        writer = MovieWriter(tmp_path / name, form, (64, 48), RATE)
+        for number in (1, 2):
+            writer.add(replace(frame_of(scene(0), number), pixel_aspect=2.0))
+        writer.close()
+        with av.open(str(tmp_path / name)) as container:
+            assert container.streams.video[0].sample_aspect_ratio == 2

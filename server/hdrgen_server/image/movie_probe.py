@@ -49,10 +49,13 @@ class Timing:
 def timing(path: Path, container: InputContainer, stream: VideoStream) -> Timing:
     """Read all packets once, without decoding. Raises BadInput for a variable frame rate, or no frame at all."""
     stamps: list[int] = []
-    count = 0
+    count = trimmed = 0
     try:
         for packet in container.demux(stream):
-            if packet.size == 0 or packet.is_discard:
+            if packet.size == 0:
+                continue
+            if packet.is_discard:  # an edit list leaves it out
+                trimmed += 1
                 continue
             count += 1
             if packet.pts is not None:
@@ -64,7 +67,7 @@ def timing(path: Path, container: InputContainer, stream: VideoStream) -> Timing
         raise BadInput(f"{path} holds no frames that can be read; export it again")
     if len(stamps) == count and count > 2 and stream.time_base:
         rate = _constant(path, sorted(stamps), stream.time_base, rate)
-    return Timing(count, max(count, _announced(stream, rate)), rate)
+    return Timing(count, max(count, _announced(stream, rate) - trimmed), rate)
 
 
 def _constant(path: Path, stamps: Sequence[int], unit: Fraction, stated: Fraction) -> Fraction:
