@@ -172,3 +172,20 @@ def test_adapters_are_shared_between_passes_without_a_trace():
     first = run(one)
     assert not torch.allclose(first, run(two))
     assert torch.equal(run(one), first)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("module", ["pga", "spectral", "pcm", "coupler"])
+def test_a_module_left_out_is_as_if_it_were_not_there(module):
+    adapters, z = stirred(new_adapters()), latent()
+    steered = SteeredFlux(random_flux())
+    conditions = adapters.condition(picture(), shown())
+    whole = steered.velocity(adapters, conditions, z, TIME)
+    adapters.without = frozenset({module})
+    part = steered.velocity(adapters, conditions, z, TIME)
+    assert not torch.equal(part, whole)
+    name = {"spectral": "pga.w_r"}.get(module, module)
+    for block in range(3):
+        for parameter in adapters.transformer[block].get_submodule(name).parameters():
+            parameter.add_(torch.randn_like(parameter))
+    assert torch.equal(steered.velocity(adapters, conditions, z, TIME), part)

@@ -79,12 +79,19 @@ class Blocks(nn.Module):
         return found
 
 
-class Adapters(nn.Module):
-    """Everything that is trained. Its state dict is a published adapter file."""
+MODULES = ("pga", "spectral", "pcm", "coupler", "rqs")
+"""What can be left out, to show what it does: PGA or its spectral gate, PCM, the coupler, the tone field."""
 
-    def __init__(self, config: LumaFluxConfig) -> None:
+
+class Adapters(nn.Module):
+    """Everything that is trained. Its state dict is a published adapter file.
+
+    `without` names those of MODULES that are left out, as if they were not there.
+    """
+
+    def __init__(self, config: LumaFluxConfig, without: frozenset[str] = frozenset()) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.without = config, without
         sizes, flux = config.adapters, config.flux
         inputs = config.encoder.hidden_size
         self.null_context = nn.Parameter(NULL_DEVIATION * torch.randn(sizes.null_tokens, flux.joint_attention_dim))

@@ -139,7 +139,7 @@ FLUX1_VAE = VAEConfig(
 # Zhai et al. 2023: google/siglip-so400m-patch14-384, vision_config of its config.json.
 SIGLIP_SO400M = EncoderConfig(1152, 4304, 27, 16, 384, 14)
 
-S_FLUX = FluxConfig(16, 2, 4, 6, 32, 128, 64, guidance_embeds=False, axes_dims_rope=(8, 12, 12))
+S_FLUX = FluxConfig(16, 2, 3, 6, 32, 128, 64, guidance_embeds=False, axes_dims_rope=(8, 12, 12))
 S_ENCODER = EncoderConfig(96, 256, 4, 4, 128, 16)
 
 CONFIGS: Mapping[str, LumaFluxConfig] = MappingProxyType({

@@ -114,7 +114,7 @@ class FrameConverter:
         field = model.adapters.rqs.field(final.mean(dim=(2, 3)))
         if earlier is not None:
             field = field.mixed(earlier, share)
-        pq_hwc = self._decode(final, lambda codes: model.adapters.rqs(codes, field, drive.strength))
+        pq_hwc = self._decode(final, lambda codes: model.finish(codes, field, drive.strength))
         round_trip_hwc = self._decode(sdr, lambda codes: codes.clamp(0, 1))
         self._step(self.total, self.total)
         return Converted(pq_hwc, round_trip_hwc, field)

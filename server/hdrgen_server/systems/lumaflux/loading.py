@@ -50,9 +50,9 @@ def load_lumaflux(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -> L
     """
     return LumaFlux(
         config,
-        _transformer(config, folder, dtype).eval(),
+        load_transformer(config, folder, dtype).eval(),
         load_vae(config, folder).eval(),
-        _encoder(config, folder / ENCODER, dtype).eval(),
+        load_encoder(config, folder, dtype).eval(),
         load_adapters(config, folder / ADAPTERS_FILE).eval(),
     )
 
@@ -66,20 +66,21 @@ def load_adapters(config: LumaFluxConfig, path: Path) -> Adapters:
     return adapters
 
 
-def load_vae(config: LumaFluxConfig, folder: Path) -> AutoencoderKL:
-    """The VAE in a pack's folder, in float32. Raises BadInput."""
-    single = folder / f"{VAE}.safetensors"
+def load_vae(config: LumaFluxConfig, folder: Path, name: str = VAE) -> AutoencoderKL:
+    """The VAE in a pack's folder, in float32; `name` is its folder's there. Raises BadInput."""
+    single = folder / f"{name}.safetensors"
     if single.is_file():
         with torch.device("meta"):
             vae = AutoencoderKL(**config.vae_arguments())
         state = renamed(_read(single), lambda state: convert_ldm_vae_checkpoint(state, config.vae_arguments()), single)
         fill(vae, {name: tensor.float() for name, tensor in state.items()}, str(single))
         return vae
-    _check_structure(folder / VAE, config.vae_arguments())
-    return _from_folder(AutoencoderKL, folder / VAE, torch_dtype=torch.float32, use_safetensors=True)
+    _check_structure(folder / name, config.vae_arguments())
+    return _from_folder(AutoencoderKL, folder / name, torch_dtype=torch.float32, use_safetensors=True)
 
 
-def _transformer(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -> FluxTransformer2DModel:
+def load_transformer(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -> FluxTransformer2DModel:
+    """The transformer in a pack's folder. Raises BadInput."""
     single = folder / f"{TRANSFORMER}.safetensors"
     if not single.is_file():
         _check_structure(folder / TRANSFORMER, config.flux.arguments())
@@ -93,8 +94,12 @@ def _transformer(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -> Fl
     return transformer
 
 
-def _encoder(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -> SiglipVisionModel:
-    """The image encoder alone out of SigLIP's files, which may hold its text side and pooling head too."""
+def load_encoder(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -> SiglipVisionModel:
+    """The image encoder in a pack's folder, out of SigLIP's files, which may hold its text side and pooling head too.
+
+    Raises BadInput.
+    """
+    folder = folder / ENCODER
     _check_structure(folder, config.encoder.arguments(), "vision_config")
     with torch.device("meta"):
         encoder: Any = SiglipVisionModel(SiglipVisionConfig(**config.encoder.arguments()))

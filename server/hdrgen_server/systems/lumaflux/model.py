@@ -19,6 +19,7 @@ from transformers import SiglipVisionModel
 from hdrgen_server.systems.lumaflux.adapters import Adapters, Conditions
 from hdrgen_server.systems.lumaflux.config import LumaFluxConfig
 from hdrgen_server.systems.lumaflux.steered import SteeredFlux
+from hdrgen_server.systems.lumaflux.tonefield import Field
 
 
 class LumaFlux:
@@ -65,6 +66,13 @@ class LumaFlux:
         vae: Any = self.vae
         decoded: Tensor = vae.decode(latent / self._scale + self._shift).sample
         return (decoded + 1) / 2
+
+    def finish(self, codes: Tensor, field: Field, strength: float = 1.0) -> Tensor:
+        """Decoded PQ codes through the tone field, up to the peak."""
+        peak = self.adapters.rqs.peak_code
+        if "rqs" in self.adapters.without:
+            return codes.clamp(0, peak)
+        return self.adapters.rqs(codes, field, strength)
 
     def shown(self, codes: Tensor) -> Tensor:
         """The image encoder's tokens of a whole picture, (B, P, C): it sees it brought to its own square."""

@@ -22,6 +22,7 @@ from hdrgen_server.contracts.descriptor import Descriptor
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Progress, Request
 from hdrgen_server.image.finish import result_weight
+from hdrgen_server.networks.offload import helps, place
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.layers import GENERATED
 from hdrgen_server.systems.lumaflux.config import CONFIGS
@@ -35,7 +36,6 @@ from hdrgen_server.systems.sdr2hdr import SdrPlate, result_of, sdr_plate
 from nuke_hdrgen.wire.errors import BadInput
 
 Float32 = npt.NDArray[np.float32]
-OFFLOAD_RUNG = 3
 OUTSIDE = 1e-4
 
 
@@ -63,7 +63,6 @@ class LumaFluxOperator:
     def __init__(self, descriptor: Descriptor, model: LumaFlux, tiling: Tiling) -> None:
         self._descriptor, self.model, self._tiling = descriptor, model, tiling
         self._rung = 0
-        self._offloaded = False
 
     @property
     def descriptor(self) -> Descriptor:
@@ -71,14 +70,9 @@ class LumaFluxOperator:
         return self._descriptor
 
     def set_rung(self, rung: int) -> None:
-        """Rung 2 and above halve the tiles, once a rung; from rung 3 the transformer's blocks wait in main memory."""
+        """Rung 2 and above halve the tiles, once a rung; on the last the transformer waits in main memory."""
         self._rung = rung
-        if rung >= OFFLOAD_RUNG and not self._offloaded and self.model.device.type == "cuda":
-            self.model.steered.transformer.enable_group_offload(
-                onload_device=self.model.device, offload_device=torch.device("cpu"),
-                offload_type="block_level", num_blocks_per_group=1,
-            )  # fmt: skip
-            self._offloaded = True
+        place(self.model.steered.transformer, self.model.device, offloaded=helps(self.model.device, rung))
 
     def run(self, request: Request, frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
         """Yield one result a frame, linear Rec.2020, mid-grey staying where the plate has it.

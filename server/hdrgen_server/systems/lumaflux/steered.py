@@ -6,7 +6,7 @@ encoders, schedules or files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,6 +48,8 @@ class SteeredFlux:
         config = adapters.config
         tokens = packed(latent)
         weights = adapters.modulation(time.to(adapters.null_pooled.device))
+        if "spectral" in adapters.without:
+            weights = [replace(block, spectral=torch.zeros_like(block.spectral)) for block in weights]
         self._now = _Pass(adapters, conditions, weights)
         guidance = torch.full_like(time, config.guidance) if config.flux.guidance_embeds else None
         transformer: Any = self.transformer
@@ -72,12 +74,17 @@ class SteeredFlux:
         self._now = None
         return self.transformer
 
+    def _with(self, module: str) -> _Pass | None:
+        """The pass in progress, None where there is none or it leaves this module out."""
+        now = self._now
+        return None if now is None or module in now.adapters.without else now
+
     def _before(self, index: int) -> Any:
         def hook(block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
             del block
-            if self._now is None:
+            now = self._with("pcm")
+            if now is None:
                 return None
-            now = self._now
             tokens = given[0] if given else named["hidden_states"]
             pcm = now.adapters.transformer[index].pcm
             tokens = pcm(tokens, now.conditions.perceptual, now.weights[index])
@@ -88,9 +95,9 @@ class SteeredFlux:
     def _values(self, index: int) -> Any:
         def hook(layer: nn.Module, given: tuple[Tensor, ...], values: Tensor) -> Tensor | None:
             del layer
-            if self._now is None:
+            now = self._with("pga")
+            if now is None:
                 return None
-            now = self._now
             physical = now.conditions.physical
             pga = now.adapters.transformer[index].pga
             return values + pga(given[0], physical.tokens, physical.statistics, physical.spectrum, now.weights[index])
@@ -100,9 +107,9 @@ class SteeredFlux:
     def _after(self, index: int) -> Any:
         def hook(block: nn.Module, given: tuple[Any, ...], found: tuple[Tensor, Tensor]) -> Any:
             del block, given
-            if self._now is None:
+            now = self._with("coupler")
+            if now is None:
                 return None
-            now = self._now
             context, tokens = found
             conditions = now.conditions
             coupler = now.adapters.transformer[index].coupler

@@ -1,0 +1,136 @@
+"""Pairs of SDR and HDR pictures for training SDR2HDR: HDR views and frames, and SDR that a real chain makes of them.
+
+It owns where the HDR comes from, exposures, crops and codes. It must not know networks, losses or the loop.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hdrgen_server.colour.curves import CURVES
+from hdrgen_server.colour.primaries import rgb_to_rgb
+from hdrgen_server.training.degradations import CRFS, degrade
+from hdrgen_server.training.hdr_sources import HdrFile, hdr_files, read_pictures
+from hdrgen_server.training.pictures import scenes_of
+from hdrgen_server.training.scenes import Scene
+from hdrgen_server.training.tone_mapping import OPERATORS
+from hdrgen_server.training.views import View, anchor_exposure, perspective
+
+Array = npt.NDArray[np.float32]
+
+PANORAMAS = "panoramas"
+"""The layout that is a folder of equirectangular EXRs; all others are those of `hdr_sources`."""
+WHITE_NITS = 100.0
+EXPOSURE_STOPS = 0.7
+MOVIE_FRAMES = 48
+HELD_OUT_SIDE, HELD_OUT_EACH = 192, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """A batch: SDR codes (BT.709, BT.1886) and PQ codes (BT.2020) of the same pictures, each (B, 3, H, W) in [0, 1].
+
+    `held` is the share of HDR samples that were above the peak or outside BT.2020, and were held there.
+    """
+
+    sdr: Tensor
+    hdr: Tensor
+    held: float
+
+    def to(self, device: torch.device) -> Pairs:
+        """The same on a device."""
+        return Pairs(self.sdr.to(device), self.hdr.to(device), self.held)
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Makes training batches from a folder; small enough to send to a process.
+
+    `layout` says how the folder lies; `operators` and `crfs` are what SDR is made by.
+    """
+
+    folder: Path
+    crop: int
+    peak_nits: float
+    layout: str = PANORAMAS
+    operators: tuple[str, ...] = tuple(OPERATORS)
+    crfs: tuple[int, ...] = CRFS
+
+    def __call__(self, rng: np.random.Generator, size: int) -> Pairs:
+        """A batch of `size` crops."""
+        return batch_of([self._draw(rng) for _ in range(size)])
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Array, Array, int]:
+        if self.layout == PANORAMAS:
+            scenes = scenes_of(self.folder, held_out=False)
+            light_hwc = view_of(rng, scenes[int(rng.integers(len(scenes)))], self.crop)
+            light_hwc = light_hwc * np.float32(2.0 ** rng.uniform(-EXPOSURE_STOPS, EXPOSURE_STOPS))
+        else:
+            light_hwc = crop_of(rng, _files(self.folder, self.layout), self.crop)
+        sdr_hwc = degrade(light_hwc, rng, self.operators, self.crfs).codes_hwc
+        return (sdr_hwc, *pq_codes(light_hwc, self.peak_nits))
+
+
+def view_of(rng: np.random.Generator, scene: Scene, side: int) -> Array:
+    """A random view of a panorama at the protocol's exposure, (side, side, 3), mirrored or not."""
+    light_hwc = anchor_exposure(perspective(scene.scene_linear_hwc, View.random(rng), side, side))
+    return np.ascontiguousarray(light_hwc[:, ::-1] if rng.random() < 0.5 else light_hwc)
+
+
+def crop_of(rng: np.random.Generator, files: Sequence[HdrFile], side: int) -> Array:
+    """A random crop of a random frame of a corpus, (side, side, 3); smaller frames are reflected. Raises BadInput."""
+    file = files[int(rng.integers(len(files)))]
+    first = int(rng.integers(MOVIE_FRAMES)) if file.is_movie else 0
+    pictures = list(islice(read_pictures(file), first + 1))
+    light_hwc = pictures[-1].scene_linear_hwc
+    height, width = light_hwc.shape[:2]
+    missing = [(0, max(0, side - height)), (0, max(0, side - width)), (0, 0)]
+    light_hwc = np.pad(light_hwc, missing, mode="symmetric")
+    top, left = (int(rng.integers(length - side + 1)) for length in light_hwc.shape[:2])
+    return np.ascontiguousarray(light_hwc[top : top + side, left : left + side])
+
+
+def pq_codes(scene_linear_hwc: Array, peak_nits: float) -> tuple[Array, int]:
+    """Linear Rec.709 light as PQ codes of BT.2020 (diffuse white at 100 cd/m2), and how many samples were held within
+    0 and the peak.
+    """
+    light_hwc = scene_linear_hwc @ rgb_to_rgb("rec709", "rec2020").astype(np.float32).T
+    kept_hwc = np.clip(light_hwc, 0, peak_nits / WHITE_NITS)
+    codes_hwc: Array = CURVES["pq"].encode(kept_hwc)
+    return codes_hwc, int((np.abs(kept_hwc - light_hwc) > 1e-5).sum())
+
+
+def batch_of(drawn: Sequence[tuple[Array, Array, int]]) -> Pairs:
+    """Stack (SDR codes, PQ codes, held samples) of one size."""
+    sdr, hdr = (
+        torch.from_numpy(np.stack([pair[index] for pair in drawn])).permute(0, 3, 1, 2).contiguous() for index in (0, 1)
+    )
+    return Pairs(sdr, hdr, sum(pair[2] for pair in drawn) / hdr.numel())
+
+
+def held_out_pairs(folder: Path, peak_nits: float) -> tuple[Pairs, ...]:
+    """A fixed set: two views of every held-out panorama, the operators and CRFs in turn."""
+    found: list[Pairs] = []
+    names = tuple(OPERATORS)
+    for number, scene in enumerate(scenes_of(folder, held_out=True)):
+        for index in range(HELD_OUT_EACH):
+            rng = np.random.default_rng((37, number, index))
+            light_hwc = view_of(rng, scene, HELD_OUT_SIDE)
+            turn = HELD_OUT_EACH * number + index
+            made = degrade(light_hwc, rng, (names[turn % len(names)],), (CRFS[turn % len(CRFS)],))
+            found.append(batch_of([(made.codes_hwc, *pq_codes(light_hwc, peak_nits))]))
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=2)
+def _files(folder: Path, layout: str) -> Sequence[HdrFile]:
+    return hdr_files(folder, layout)
