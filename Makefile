@@ -40,6 +40,7 @@ bench: $(STAMP)
 	$(BIN)/hdrgen bench wire
 	$(BIN)/hdrgen bench exr
 	$(BIN)/python -m benchmarks.bench_bake
+	$(BIN)/python -m benchmarks.bench_gmodiff_refine
 
 clean:
 	rm -rf .venv demo dist build

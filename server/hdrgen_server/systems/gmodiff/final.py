@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hdrgen_server.networks.nafnet import in_channels_last
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.gmodiff.refine.config import RefinerConfig
 from hdrgen_server.systems.gmodiff.refine.frame import FrameRefiner
 from hdrgen_server.systems.gmodiff.refine.initial import Initial
 from hdrgen_server.systems.gmodiff.refine.loading import BASE_FILE, REFINED_FILE, load_base, load_refined
-from hdrgen_server.systems.gmodiff.refine.lora import merge_lora
 from hdrgen_server.systems.gmodiff.refine.model import Refiner, mask_weight
+from hdrgen_server.systems.gmodiff.refine.prepare import prepare
 from hdrgen_server.systems.gmodiff.refine.tiling import Tiling
 
 Array = npt.NDArray[np.float32]
@@ -28,14 +27,14 @@ ON_CUDA = Tiling(latents=256, pixels=2048)
 
 
 def load_refiner(pack: Pack, config: RefinerConfig, device: str) -> Refiner:
-    """A pack's refiner, its adapters merged: bfloat16 on CUDA, float32 elsewhere. Raises BadInput naming the file."""
+    """A pack's refiner, ready to run: bfloat16 where it holds on CUDA, float32 elsewhere. Raises BadInput naming the
+    file.
+    """
     base = pack.file(BASE_FILE) if BASE_FILE in {file.path for file in pack.files} else pack.path
     refiner = load_base(config, Path(base))
     load_refined(refiner, pack.file(REFINED_FILE).parent)
-    merge_lora(refiner)
-    refiner.eval().requires_grad_(requires_grad=False)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    return in_channels_last(refiner.to(torch.device(device), dtype))
+    return prepare(refiner, torch.device(device), dtype)
 
 
 class SecondStage:

@@ -34,7 +34,7 @@ class FrameRefiner:
 
     def __init__(self, refiner: Refiner, initial: Initial, tiling: Tiling, device: torch.device, step: Step) -> None:
         self._refiner, self._initial, self._device, self._step = refiner, initial, device, step
-        self._dtype, self._factor = refiner.unet.dtype, refiner.config.vae.factor
+        self._factor = refiner.config.vae.factor
         self._whole = refiner.config.merge == "decoded"
         self._changed = mask_weight(torch.from_numpy(initial.mask_hw), refiner.config.mask_range).numpy()
         multiple = refiner.multiple
@@ -49,7 +49,8 @@ class FrameRefiner:
         self._decodes = [tile for tile in pixels if self._counts(tile)]
         wanted = [*(scaled(tile, self._factor) for tile in self._steps), *self._decodes]
         self._encodes = [tile for tile in pixels if any(touches(tile, other) for other in wanted)]
-        self._kept: list[Tensor] = []
+        self._kept: dict[Tile, list[Tensor]] = {}
+        self._room = tiling.keep_bytes
         self._done, self.total = 0, len(self._encodes) + len(self._steps) + len(self._decodes)
 
     @torch.inference_mode()
@@ -89,12 +90,18 @@ class FrameRefiner:
             weight = torch.from_numpy(weights(part))
             features = self._refiner.features(self._part(self._initial.gain_hwc, tile))
             gain[(..., *window(part))] += self._refiner.latent(features).float().cpu() * weight
-            if len(self._encodes) == 1:
-                self._kept = features
+            self._keep(tile, features)
             del features
             latent = self._refiner.condition_latent(self._part(self._initial.under_hwc, tile))
             under[(..., *window(part))] += latent.float().cpu() * weight
         return gain, under
+
+    def _keep(self, tile: Tile, features: list[Tensor]) -> None:
+        """Hold on to the encoder's features of a tile that will be decoded, as long as there is room for them."""
+        size = sum(feature.nbytes for feature in features)
+        if tile in self._decodes and size <= self._room:
+            self._kept[tile] = features
+            self._room -= size
 
     def _denoise(self, initial: Tensor, condition: Tensor) -> Tensor:
         """The refined latents: those of the initial map plus what each tile's step changes."""
@@ -110,7 +117,7 @@ class FrameRefiner:
     def _decode(self, tile: Tile, initial: Tensor, refined: Tensor) -> Tensor:
         """One tile of the decoded map, or of what changed, (1, 3, h, w)."""
         part = (..., *window(divided(tile, self._factor)))
-        features = self._kept or self._refiner.features(self._part(self._initial.gain_hwc, tile))
+        features = self._kept.pop(tile, None) or self._refiner.features(self._part(self._initial.gain_hwc, tile))
         prior = self._prior(tile)
         if self._whole:
             return self._refiner.decode(self._to(refined[part]), features, prior)
@@ -124,7 +131,7 @@ class FrameRefiner:
             for span, limit in zip((tile.rows, tile.columns), pooled_chw.shape[1:], strict=True)
         )
         cells = torch.from_numpy(pooled_chw[:, rows[:, None], columns[None, :]])
-        return self._refiner.prior(F.avg_pool2d(self._to(cells[None]), self._refiner.config.token // cell))
+        return self._refiner.embeddings(F.avg_pool2d(self._to(cells[None]), self._refiner.config.token // cell))
 
     def _part(self, pixels_hwc: Array, tile: Tile) -> Tensor:
         """A tile of a map as (1, 3, h, w), the frame's edge repeated where the tile reaches beyond it."""
@@ -133,4 +140,4 @@ class FrameRefiner:
         return self._to(F.pad(part, missing, mode="replicate") if any(missing) else part)
 
     def _to(self, x: Tensor) -> Tensor:
-        return x.to(self._device, self._dtype, memory_format=torch.channels_last)
+        return x.to(self._device, memory_format=torch.channels_last)

@@ -31,6 +31,9 @@ class Refiner(nn.Module):
 
     As built, without LoRA and before weights are loaded, everything that the document adds to the stock networks is
     without effect: `conv_in` has a zero half for L0 and the refinement blocks end in zeros.
+
+    Its parts may be held in number formats of their own: images and c_L go in, and latents and images come out, in
+    float32; features stay as the encoder made them.
     """
 
     def __init__(self, config: RefinerConfig) -> None:
@@ -46,29 +49,39 @@ class Refiner(nn.Module):
 
     def features(self, gain: Tensor) -> list[Tensor]:
         """The encoder's features, finest first, of a gain map (B, 3, H, W) in [0, 1]."""
-        return encoder_features(self.vae, 2 * gain - 1)
+        return encoder_features(self.vae, (2 * gain - 1).to(dtype_of(self.vae.encoder)))
 
     def latent(self, features: list[Tensor]) -> Tensor:
         """Z_L (B, C, h, w) of the gain map with these features."""
-        return latent_of(self.vae, features)
+        return latent_of(self.vae, features).float()
 
     def condition_latent(self, under_codes: Tensor) -> Tensor:
         """The latent of the under-exposed frame L0, codes (B, 3, H, W) in [0, 1]."""
-        return latent_of(self.condition, encoder_features(self.condition, 2 * under_codes - 1))
+        codes = (2 * under_codes - 1).to(dtype_of(self.condition))
+        return latent_of(self.condition, encoder_features(self.condition, codes)).float()
+
+    def embeddings(self, pooled: Tensor) -> Tensor:
+        """c_L (B, D, rows, columns) of the regressor's features, pooled to one cell a vector."""
+        return self.prior(pooled.to(dtype_of(self.prior))).float()
 
     def denoise(self, latent: Tensor, condition: Tensor, prior: Tensor) -> Tensor:
         """Eq. 6: one step at the fixed T from the latent of the initial gain map, all (B, C, h, w)."""
         time = torch.full((latent.shape[0],), self.config.schedule.timestep, device=latent.device)
-        predicted: Any = self.unet(torch.cat([latent, condition], dim=1), time, encoder_hidden_states=tokens(prior))
-        return (latent - self.noise * predicted.sample) / self.signal
+        dtype = dtype_of(self.unet)
+        both = torch.cat([latent, condition], dim=1).to(dtype)
+        predicted: Any = self.unet(both, time, encoder_hidden_states=tokens(prior).to(dtype))
+        return (latent - self.noise * predicted.sample.float()) / self.signal
 
     def decode(self, latent: Tensor, features: list[Tensor], prior: Tensor) -> Tensor:
         """The Degradation-Aware Decoder: a gain map (B, 3, H, W), not limited to [0, 1]."""
-        return (decode(self.vae, latent, self.blocks, features, prior) + 1) / 2
+        dtype = dtype_of(self.vae.decoder)
+        features = [feature.to(dtype) for feature in features]
+        return (decode(self.vae, latent.to(dtype), self.blocks, features, prior.to(dtype)).float() + 1) / 2
 
     def change(self, initial: Tensor, refined: Tensor, features: list[Tensor], prior: Tensor) -> Tensor:
         """What the step changed: both latents decoded, the difference as a gain map (B, 3, H, W)."""
-        return self.decode(refined, features, prior) - (plain_decode(self.vae, initial) + 1) / 2
+        plain = plain_decode(self.vae, initial.to(dtype_of(self.vae.decoder))).float()
+        return self.decode(refined, features, prior) - (plain + 1) / 2
 
     def forward(self, gain: Tensor, mask: Tensor, under_codes: Tensor, prior: Tensor) -> Tensor:
         """The refined gain map (B, 3, H, W) in [0, 1] of a whole image.
@@ -89,6 +102,11 @@ class Refiner(nn.Module):
     def multiple(self) -> int:
         """Pixels that each side, and a tile's start, must be a multiple of: VAE's times UNet's, and c_L's."""
         return math.lcm(self.config.vae.factor << (len(self.config.unet.block_out_channels) - 1), self.config.token)
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """The number format that a module's weights are in."""
+    return next(module.parameters()).dtype
 
 
 def additions(config: RefinerConfig) -> tuple[Prior | ReleasedPrior, nn.ModuleList]:

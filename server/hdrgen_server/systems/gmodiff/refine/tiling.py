@@ -18,12 +18,17 @@ VARIANCE = 0.01
 
 @dataclass(frozen=True)
 class Tiling:
-    """Largest tiles and least overlaps: of the UNet in latents, of the VAE in pixels. Size 0 is no tiles."""
+    """Largest tiles and least overlaps: of the UNet in latents, of the VAE in pixels. Size 0 is no tiles.
 
-    latents: int = 96
+    `keep_bytes` is how much of the encoder's features may be held from encoding to decoding; other tiles' are made
+    twice.
+    """
+
+    latents: int = 144
     latent_overlap: int = 32
-    pixels: int = 512
-    pixel_overlap: int = 96
+    pixels: int = 1024
+    pixel_overlap: int = 64
+    keep_bytes: int = 2 << 30
 
     def halved(self, times: int) -> Tiling:
         """Smaller tiles for less memory; they stay at least twice their overlap."""
@@ -33,6 +38,7 @@ class Tiling:
             self.latent_overlap,
             max(pixels, 2 * self.pixel_overlap) if self.pixels else 0,
             self.pixel_overlap,
+            self.keep_bytes >> times,
         )
 
 
