@@ -279,10 +279,12 @@ def test_memory_grows_only_by_the_result(tmp_path: Path) -> None:
     assert large - small < result_bytes + (40 << 20), f"{small >> 20} MiB then {large >> 20} MiB"
 
 
-@pytest.mark.parametrize("fault", ["damaged", "empty", "short", "unlike", "config", "gone"])
+@pytest.mark.parametrize("fault", ["damaged", "empty", "short", "unlike", "config", "gone", "nan"])
 def test_weights_that_do_not_fit_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setitem(CONFIGS, "tiny", TINY)
     model = randomised(TINY_PUBLISHED if fault == "unlike" else TINY)
+    if fault == "nan":
+        next(model.parameters()).data.view(-1)[0] = torch.nan
     pack = write_pack(tmp_path / "pack", model, "huge" if fault == "config" else "tiny")
     weights = tmp_path / "pack" / "regressor.safetensors"
     if fault == "damaged":

@@ -21,6 +21,7 @@ from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Request
 from hdrgen_server.evaluate import knockout
 from hdrgen_server.image.tags import SRGB_REC709_SCENE
+from hdrgen_server.networks import offload
 from hdrgen_server.packs.add import finished_manifest
 from hdrgen_server.packs.manifest import Pack, read_pack
 from hdrgen_server.systems.gmodiff.config import CONFIGS
@@ -167,6 +168,27 @@ def test_rungs_and_the_tile_parameter_make_smaller_tiles(tmp_path: Path, config:
     assert second.tiling(64, 0).pixels == 2 * Tiling().pixel_overlap
     on_cuda = SecondStage(random_refiner(config), "cuda")
     assert on_cuda.tiling(0, 0).pixels > Tiling().pixels
+
+
+def test_on_the_last_rung_weights_are_fetched_layer_by_layer(
+    tmp_path: Path, config: RefinerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU plays the GPU: the same values, and no weight stays on the device between calls."""
+    pack, frames = write_pack(tmp_path / "pack", config), photographs()
+    expected = fuse(create(pack, "cpu"), frames, "final")
+    monkeypatch.setattr(offload, "helps", lambda device, rung: rung == 3)
+    operator = create(pack, "cpu")
+    operator.set_rung(3)
+    found = fuse(operator, frames, "final")
+    second = operator.second
+    assert second is not None
+    weights = [*operator.model.parameters(), *second.refiner.parameters()]
+    assert {p.device.type for p in weights} == {"meta"}
+    assert np.array_equal(found.rgb, expected.rgb)
+    for rung in (0, 3, 0):  # loaded by now, it is moved as the job's rung says
+        operator.set_rung(rung)
+        assert np.array_equal(fuse(operator, frames, "final").rgb, expected.rgb)
+    assert "meta" not in {p.device.type for p in (*operator.model.parameters(), *second.refiner.parameters())}
 
 
 @pytest.mark.parametrize(

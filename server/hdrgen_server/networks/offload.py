@@ -17,9 +17,10 @@ def place(model: nn.Module, device: torch.device, *, offloaded: bool) -> None:
     """Put all of a model on the device, or only what is running; in place."""
     with torch.inference_mode(mode=False):
         if offloaded and not is_offloaded(model):
-            from accelerate import cpu_offload
+            from accelerate.hooks import attach_align_device_hook
 
-            cpu_offload(model.to("cpu"), device, offload_buffers=True)
+            weights = {name: tensor.detach() for name, tensor in model.to("cpu").state_dict().items()}
+            attach_align_device_hook(model, device, offload=True, offload_buffers=True, weights_map=weights)
         elif not offloaded and is_offloaded(model):
             from accelerate.hooks import remove_hook_from_submodules
 
@@ -29,7 +30,7 @@ def place(model: nn.Module, device: torch.device, *, offloaded: bool) -> None:
 
 def is_offloaded(model: nn.Module) -> bool:
     """Whether a model's weights are on no device until a layer runs."""
-    return hasattr(model, "_hf_hook")
+    return any(hasattr(module, "_hf_hook") for module in model.modules())
 
 
 def helps(device: torch.device, rung: int) -> bool:

@@ -24,6 +24,7 @@ from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Progress, Request
 from hdrgen_server.image.clip import bracket_clip_level
 from hdrgen_server.image.tiles import Tile, plan_tiles
+from hdrgen_server.networks import offload
 from hdrgen_server.networks.nafnet import in_channels_last
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.gmodiff.collected import Collected, initial_of, refined_scene_linear
@@ -59,6 +60,9 @@ def create(pack: Pack, device: str) -> GMODiffOperator:
         weights = {key: tensor.float() for key, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise BadInput(f"pack {pack.name}: {path} cannot be read as safetensors; {AGAIN}") from error
+    spoilt = [key for key, tensor in weights.items() if not torch.isfinite(tensor.sum())]
+    if spoilt:
+        raise BadInput(f"pack {pack.name}: tensor {spoilt[0]} of {path} holds NaN or Inf; {AGAIN}")
     try:
         model.load_state_dict(weights, assign=True)
     except RuntimeError as error:
@@ -69,11 +73,13 @@ def create(pack: Pack, device: str) -> GMODiffOperator:
     return GMODiffOperator(pack.descriptor, in_channels_last(model), device, load)
 
 
-def _load_second(pack: Pack, config: RefinerConfig, device: str) -> SecondStage:
+def _load_second(pack: Pack, config: RefinerConfig, device: str, offloaded: bool) -> SecondStage:
     from hdrgen_server.systems.gmodiff.final import SecondStage, load_refiner
 
-    with torch.inference_mode(mode=False):
-        return SecondStage(load_refiner(pack, config, device), device)
+    with torch.inference_mode(mode=False):  # offloaded, it is never as a whole on the device
+        refiner = load_refiner(pack, config, "cpu" if offloaded else device)
+        offload.place(refiner, torch.device(device), offloaded=offloaded)
+        return SecondStage(refiner, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +100,7 @@ class GMODiffOperator:
         descriptor: Descriptor,
         model: Regressor,
         device: str,
-        load_second: Callable[[], SecondStage] | None = None,
+        load_second: Callable[[bool], SecondStage] | None = None,
     ) -> None:
         self._descriptor, self._model, self._device = descriptor, model, device
         self._load_second = load_second
@@ -115,12 +121,15 @@ class GMODiffOperator:
     def second(self) -> SecondStage | None:
         """The second stage, loaded now if it was not; None where the pack has none. Raises BadInput naming a file."""
         if self._second is None and self._load_second is not None:
-            self._second = self._load_second()
+            self._second = self._load_second(offload.helps(torch.device(self._device), self._rung))
         return self._second
 
     def set_rung(self, rung: int) -> None:
-        """Rung 2 and above halve the tiles, once a rung."""
+        """Rung 2 and above halve the tiles, once a rung; on rung 3 weights are on a GPU only while their layer runs."""
         self._rung = rung
+        device = torch.device(self._device)
+        for model in (self._model, *([self._second.refiner] if self._second is not None else [])):
+            offload.place(model, device, offloaded=offload.helps(device, rung))
 
     @torch.inference_mode()
     def run(self, request: Request, frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
