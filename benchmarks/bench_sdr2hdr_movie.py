@@ -96,6 +96,8 @@ def main() -> None:
             run.wait()
             watcher.join()
         record = json.loads(answer.read_text())
+    if "error" in record:
+        sys.exit(record["error"]["message"])
     record.pop("results")
     print(json.dumps(record, indent=1))
     marks = [(when, text) for when, text in lines if "frames" in text]

@@ -59,6 +59,7 @@ def test_ahead_can_be_left() -> None:
 def feed(lane: Behind[int], items: Iterable[int]) -> None:
     with lane:
         for item in items:
+            lane.wait_for_room()
             lane.put(item)
 
 
@@ -82,6 +83,28 @@ def test_behind_raises_where_it_is_fed() -> None:
         feed(Behind(consume, depth=1), range(100))
     with pytest.raises(BadInput, match=r"the second"):
         feed(Behind(consume), [2])
+
+
+def test_behind_says_when_there_is_room_and_never_holds_up_a_put() -> None:
+    go, most = threading.Event(), [0]
+    waiting: list[int] = []
+
+    def consume(item: int) -> None:
+        assert go.wait(10)
+        waiting.remove(item)
+
+    with Behind(consume, depth=2) as lane:
+        for item in range(6):  # nothing is consumed yet, and nothing blocks
+            waiting.append(item)
+            lane.put(item)
+        go.set()
+        for item in range(6, 40):
+            lane.wait_for_room()
+            most[0] = max(most[0], len(waiting))
+            waiting.append(item)
+            lane.put(item)
+    assert waiting == []
+    assert most[0] <= 6
 
 
 def test_a_watch_adds_up() -> None:

@@ -101,16 +101,18 @@ class Ahead(Generic[T]):
 
 
 class Behind(Generic[T]):
-    """Hands items to `consume` in a thread, in their order, at most `depth` waiting; `watch` is the time spent on them.
+    """Hands items to `consume` in a thread, in their order; `watch` is the time spent on them.
 
-    Leaving its context waits for all of them, whatever made it end: what was put is done. A failure of `consume` is
-    raised by the next `put`, or there.
+    `put` never waits: it is called while a message is half sent, which must go on. `wait_for_room` waits until fewer
+    than `depth` are left. Leaving its context waits for all of them, whatever made it end: what was put is done. A
+    failure of `consume` is raised by the next call, or there.
     """
 
     def __init__(self, consume: Callable[[T], None], depth: int = DEPTH) -> None:
         self.watch = Watch()
-        self._consume = consume
-        self._queue: queue.Queue[T | _Ended] = queue.Queue(depth)
+        self._consume, self._depth = consume, depth
+        self._queue: queue.Queue[T | _Ended] = queue.Queue()
+        self._taken = threading.Event()
         self._pool = ThreadPoolExecutor(1, "hdrgen-behind")
         self._work: Future[None] | None = None
 
@@ -122,28 +124,31 @@ class Behind(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._work is not None
-        self._put(_Ended())
+        self._queue.put(_Ended())
         self._pool.shutdown()
         if kind is None:
             self._work.result()
 
     def put(self, item: T) -> None:
-        """Queue one item. Raises what `consume` raised for one before it."""
+        """Queue one item."""
+        self._queue.put(item)
+        self._raise_failure()
+
+    def wait_for_room(self) -> None:
+        """Wait until fewer than `depth` items are left."""
         assert self._work is not None
-        self._put(item)
+        while self._queue.qsize() >= self._depth and not self._work.done():
+            self._taken.wait(POLL_S)
+            self._taken.clear()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        assert self._work is not None
         if self._work.done():
             self._work.result()
 
-    def _put(self, item: T | _Ended) -> None:
-        assert self._work is not None
-        while not self._work.done():
-            try:
-                self._queue.put(item, timeout=POLL_S)
-            except queue.Full:
-                continue
-            return
-
     def _run(self) -> None:
         while not isinstance(item := self._queue.get(), _Ended):
+            self._taken.set()
             with self.watch:
                 self._consume(item)

@@ -196,6 +196,67 @@ def autoencoder(
         _tell(target, position.step, devices, as_json=as_json)
 
 
+@app.command()
+def lumaflux(
+    base: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Stage adapters: a pack's folder with transformer, vae and siglip; stage backbone: an autoencoder's.",
+        ),
+    ],
+    stage: Annotated[str, typer.Option(metavar="backbone|adapters", help="The stage to train.")] = "adapters",
+    size: Annotated[str, typer.Option(metavar="SIZE", help="A configuration: s or published.")] = "s",
+    data: DataOption = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="LAYOUT",
+            help="How the data lie: panoramas, stills, shots, movies, hdrtv1k, hdrtv4k, hidro-vqa, chug, live-tmhdr.",
+        ),
+    ] = "panoramas",
+    without: Annotated[
+        str, typer.Option(metavar="NAMES", help="Modules to leave out, by comma: pga, spectral, pcm, coupler, rqs.")
+    ] = "",
+    without_operator: Annotated[
+        str, typer.Option(metavar="NAME", help="A tone-mapping operator that the training is not to see.")
+    ] = "",
+    run: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Checkpoints and log; else runs/lumaflux-STAGE-SIZE.")
+    ] = None,
+    steps: StepsOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    fetch: FetchOption = False,
+    pack: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Only make a pack, named like the folder, of the run so far.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train what LumaFlux adds to a frozen backbone, or at size s that backbone. Run it again to resume."""
+    from hdrgen_server.training.recipe import load_recipe
+
+    recipe = load_recipe(f"lumaflux-{stage}-{size}")
+    target = run or Path("runs") / f"lumaflux-{stage}-{size}"
+    if pack is not None:
+        from hdrgen_server.training.lumaflux_pack import write_pack
+
+        write_pack(recipe, stage, target, base, pack)
+        console.answer(f"wrote pack {pack.name} to {pack}")
+        return
+    with _devices(device, precision) as devices:
+        folder = _panoramas(data, devices, fetch=fetch)
+        from hdrgen_server.training import lumaflux as training
+
+        choice = training.Choice(
+            stage, layout, training.modules_without(without), training.operators_without(without_operator)
+        )
+        changed = _changed(recipe, steps, seed)
+        position = training.train_lumaflux(changed, folder, target, base, console.note, devices, choice)
+        _tell(target, position.step, devices, as_json=as_json)
+
+
 def _devices(device: str, precision: str) -> AbstractContextManager[Devices]:
     """What the training runs on, with the C heap tuned for it."""
     from hdrgen_server.training.devices import open_devices
