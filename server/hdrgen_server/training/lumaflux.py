@@ -67,13 +67,15 @@ class LumaFluxTask:
         self.flux, self.weights, self.stage = model, weights, stage
         self._source = source
         if stage == "backbone":
-            adapters = model.adapters.requires_grad_(requires_grad=False)
+            adapters = model.adapters
+            for parameter in adapters.parameters():
+                parameter.requires_grad_(False)
             freed: tuple[nn.Module, ...] = (model.steered.transformer, model.encoder, adapters.ctx_connector)
             for module in (*freed, adapters.pooled_from_stats):
                 for parameter in module.parameters():
-                    parameter.requires_grad_(requires_grad=True)
-            adapters.null_context.requires_grad_(requires_grad=True)
-            adapters.null_pooled.requires_grad_(requires_grad=True)
+                    parameter.requires_grad_(True)
+            for parameter in (adapters.null_context, adapters.null_pooled):
+                parameter.requires_grad_(True)
         self._whole = _Whole(model)
         self.model: nn.Module = self._whole if stage == "backbone" else model.adapters
 

@@ -93,6 +93,7 @@ class FrameConverter:
     def run(self, earlier: Field | None = None, share: float = 0.0) -> Converted:
         """Convert it; the tone field keeps `share` of an earlier frame's."""
         model, drive = self._model, self._drive
+        self._step(0, self.total)
         codes = torch.from_numpy(self._codes_hwc).permute(2, 0, 1)[None].to(model.device)
         conditions = model.condition(codes)
         sdr = self._encode(codes)
