@@ -444,7 +444,7 @@ def test_the_process_refuses_other_work(tmp_path: Path) -> None:
 
     program = (
         "import os, socket, subprocess\nfrom hdrgen_server.packs.confine import confine\n"
-        "confine(256 << 20, 1 << 20)\nsaid = []\n"
+        "confine(256 << 20, 1 << 20, 60)\nsaid = []\n"
         "for work in (lambda: os.system('true'), lambda: socket.socket().connect(('127.0.0.1', 9)),\n"
         "             lambda: subprocess.run(['true']), lambda: os.fork(), lambda: bytearray(1 << 30),\n"
         "             lambda: open('big', 'wb').write(bytes(2 << 20))):\n"

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from nuke_hdrgen.wire.errors import PermissionRefused
 
-CPU_SECONDS = 600
 # Audit events (Python's table of them) that start a program, reach a network or load native code.
 FORBIDDEN = (
     "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "os.kill", "pty.spawn",
@@ -20,8 +19,9 @@ FORBIDDEN = (
 )  # fmt: skip
 
 
-def confine(memory: int, largest_file: int) -> None:
-    """Bind this process, for good: `memory` bytes beyond what it has now, files of at most `largest_file` bytes.
+def confine(memory: int, largest_file: int, seconds: int) -> None:
+    """Bind this process, for good: `memory` bytes beyond what it has now, files of at most `largest_file` bytes, and
+    `seconds` of computing in all, after which the system ends it.
 
     Where the system has no resource limits (Windows), only the refusals hold.
     """
@@ -33,7 +33,7 @@ def confine(memory: int, largest_file: int) -> None:
         limits = {
             resource.RLIMIT_AS: _address_space() + memory,
             resource.RLIMIT_FSIZE: largest_file,
-            resource.RLIMIT_CPU: CPU_SECONDS,
+            resource.RLIMIT_CPU: seconds,
             resource.RLIMIT_CORE: 0,
         }
         for kind, value in limits.items():

@@ -13,7 +13,6 @@ import math
 import pickle
 import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,11 @@ from nuke_hdrgen.wire.errors import BadInput, TooLarge
 Array = npt.NDArray[Any]
 
 LARGEST_FILE = 8 << 30
-LARGEST_PICKLE = 64 << 20
+LARGEST_PICKLE = 16 << 20
 MOST_ENTRIES = 20_000
 MOST_AXES = 8
+# Tensors may share a part, and bfloat16 grows to twice its size; together they stay within this many sizes of the file.
+MOST_GROWTH = 4
 # Storage class of torch, and the dtype of its elements; bfloat16 becomes float32 when it is read.
 STORAGES: Mapping[str, str] = {
     "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "bfloat16",
@@ -45,6 +46,26 @@ class _Storage(tuple[str, str, int]):
     """(key, dtype, elements) of a storage that a tensor lies in; immutable, so that no pickle can change it."""
 
     __slots__ = ()
+
+
+class _Named(dict[Any, Any]):
+    """An OrderedDict of the checkpoint; attributes that a pickle wants to set on it (versions of modules) are left out,
+    so that none can hide a method.
+    """
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        """Take nothing."""
+
+
+class _Call(tuple[Callable[..., Any]]):
+    """A function that a pickle may call and cannot change, as it could a function's own attributes."""
+
+    __slots__ = ()
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self[0](*arguments)
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -83,7 +104,8 @@ def _read(archive: zipfile.ZipFile, size: int, path: Path) -> Any:
         raise TooLarge(f"{path}: its pickle is over {LARGEST_PICKLE >> 20} MiB; it holds more than tensors")
     if f"{root}byteorder" in names and archive.read(f"{root}byteorder").strip() != b"little":
         raise BadInput(f"{path} was saved on a big-endian machine; save it again on another")
-    unpickler = _TensorUnpickler(archive.read(pickles[0]), lambda key: archive.read(f"{root}data/{key}"), path)
+    stream = archive.read(pickles[0])
+    unpickler = _TensorUnpickler(stream, lambda key: archive.read(f"{root}data/{key}"), path, MOST_GROWTH * size)
     try:
         return unpickler.load()
     except BROKEN as error:
@@ -93,17 +115,17 @@ def _read(archive: zipfile.ZipFile, size: int, path: Path) -> Any:
 class _TensorUnpickler(pickle.Unpickler):
     """Builds what `read_checkpoint` returns; any other name in the stream is refused before it is looked up."""
 
-    def __init__(self, stream: bytes, part: Callable[[str], bytes], path: Path) -> None:
+    def __init__(self, stream: bytes, part: Callable[[str], bytes], path: Path, room: int) -> None:
         super().__init__(io.BytesIO(stream))
-        self._part, self._path = part, path
+        self._part, self._path, self._room = part, path, room
         self._arrays: dict[_Storage, Array] = {}
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         """The few names that a checkpoint of tensors needs. Raises BadInput for any other, by name."""
         known: dict[tuple[str, str], Any] = {
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
-            ("torch._utils", "_rebuild_parameter"): _parameter,
+            ("collections", "OrderedDict"): _Named,
+            ("torch._utils", "_rebuild_tensor_v2"): _Call((self._tensor,)),
+            ("torch._utils", "_rebuild_parameter"): _Call((_parameter,)),
         }
         if module_name == "torch" and global_name in STORAGES:
             return STORAGES[global_name]
@@ -136,6 +158,9 @@ class _TensorUnpickler(pickle.Unpickler):
                 f"{self._path}: a tensor of {count} elements reaches beyond part {storage[0]}, which has {len(flat)}; "
                 "fetch it again"
             )
+        self._room -= count * flat.itemsize
+        if self._room < 0:
+            raise BadInput(f"{self._path}: its tensors unfold to over {MOST_GROWTH} times its size; do not use it")
         if not count:
             return np.zeros(size, flat.dtype)
         steps = tuple(step * flat.itemsize for step in stride)

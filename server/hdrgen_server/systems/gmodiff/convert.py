@@ -39,6 +39,8 @@ from nuke_hdrgen.wire.errors import BadInput, HDRGenError
 NAME = "gmodiff-released"
 # Reading holds a checkpoint once, folding and writing a second time; the rest is room for the interpreter.
 MEMORY_SHARE, MEMORY_ROOM = 4, 2 << 30
+# Reading, hashing, folding and writing take a second for some hundred MiB.
+SECONDS, BYTES_A_SECOND = 30, 10 << 20
 MANIFEST = """format = 1
 name = "{name}"
 summary = "GMODiff by its authors' own weights: {what}."
@@ -160,7 +162,8 @@ def main(arguments: Sequence[str]) -> int:
     out, *sources = map(Path, arguments)
     try:
         total = sum(source.stat().st_size for source in sources)
-        confine(memory=MEMORY_SHARE * total + MEMORY_ROOM, largest_file=2 * total + (1 << 20))
+        seconds = SECONDS + total // BYTES_A_SECOND
+        confine(memory=MEMORY_SHARE * total + MEMORY_ROOM, largest_file=2 * total + (1 << 20), seconds=seconds)
         answer: dict[str, Any] = {"files": convert(sources, out)}
     except HDRGenError as error:
         answer = {"error": error.code, "message": error.message}
