@@ -1,11 +1,12 @@
 """What stage two of GMODiff costs, against the plain diffusers way with the same weights, dtype and machine.
 
 `python -m benchmarks.bench_gmodiff_refine [--pack FOLDER] [--size 1920x1080] [--device cpu] [--dtype float32]
-[--repeat 1] [--warm]`; without a pack one of the published size is made with random weights. The plain way encodes,
+[--repeat 1] [--warm]`; without a pack one is made with random weights, `--config sd21` or `s`. The plain way encodes,
 denoises and decodes the whole image with the stock classes as they come: default allocator, default memory format,
 adapters unmerged, no tiles. Each way runs in a process of its own on one thread, which is loaded first and not timed.
 CPU seconds are what to compare on a machine that others use too; `db` compares both gain maps. `steps` is what 50
-denoising steps of the same network would take against the one step, with the decoder, from the phases' own times.
+denoising steps of the same network would take against the one step, with the decoder, from the phases' own times;
+`--loop` takes the 50 steps.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ system = "gmodiff"
 licence = "Apache-2.0"
 
 [options]
-config = "published"
-refine = "sd21"
+config = "{config}"
+refine = "{refine}"
 """
 
 
@@ -41,6 +42,8 @@ def main() -> None:
     """Run both ways and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pack", type=Path, help="folder with a second stage")
+    parser.add_argument("--config", default="sd21", choices=("sd21", "s"), help="what to make without a pack")
+    parser.add_argument("--loop", action="store_true", help="take 50 steps, and one, and nothing else")
     parser.add_argument("--size", default="1920x1080", help="WIDTHxHEIGHT")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
@@ -50,7 +53,7 @@ def main() -> None:
     parser.add_argument("--output", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.way == "write":
-        write_random_pack(given.pack)
+        write_random_pack(given.pack, given.config)
         return
     if given.way:
         one_way(given)
@@ -58,7 +61,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hdrgen-bench-") as folder:
         if given.pack is None:
             given.pack = Path(folder, "pack")
-            subprocess.run([*COMMAND, "--way", "write", "--pack", str(given.pack)], check=True)
+            subprocess.run(
+                [*COMMAND, "--way", "write", "--pack", str(given.pack), "--config", given.config], check=True
+            )
+        if given.loop:
+            print(json.dumps(looped(given), indent=1))
+            return
         print(json.dumps(compare(given, Path(folder)), indent=1))
 
 
@@ -94,16 +102,8 @@ def one_way(given: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from hdrgen_server.packs.manifest import read_pack
-    from hdrgen_server.systems.gmodiff.refine.choice import refiner_config
-    from hdrgen_server.systems.gmodiff.refine.loading import load_base, load_refined
-
     device, dtype = torch.device(given.device), getattr(torch, given.dtype)
-    pack = read_pack(given.pack)
-    config = refiner_config(pack)
-    assert config is not None
-    refiner = load_base(config, pack.path)
-    load_refined(refiner, pack.path)
+    refiner = _loaded(given.pack)
     width, height = (int(length) for length in given.size.split("x"))
     prepared = _ours if given.way == "ours" else _plain
     run = prepared(refiner, height, width, device, dtype)
@@ -155,8 +155,32 @@ def steps_ratio(phases: dict[str, float]) -> float:
     return round((STEPS * phases["denoise"] + phases["decode"]) / one, 1)
 
 
-def write_random_pack(folder: Path) -> None:
-    """A pack of the published size, base weights in float16, all of it random."""
+def looped(given: argparse.Namespace) -> dict[str, Any]:
+    """CPU seconds of one denoising step and of 50, each with the decoder, on an image in one piece."""
+    import torch
+
+    torch.set_num_threads(1)
+    from hdrgen_server.systems.gmodiff.refine.prepare import prepare
+
+    refiner = prepare(_loaded(given.pack), torch.device("cpu"), torch.float32)
+    width, height = (int(length) for length in given.size.split("x"))
+    gain = torch.rand(1, 3, height, width)
+    prior = torch.rand(1, refiner.config.unet.cross_attention_dim, *(n // refiner.config.token for n in gain.shape[2:]))
+    found: list[float] = []
+    with torch.inference_mode():
+        features = refiner.features(gain)
+        start, condition = refiner.latent(features), refiner.condition_latent(1 - gain)
+        for steps in (1, 1, STEPS):  # the first warms up
+            cpu, latent = time.process_time(), start
+            for _ in range(steps):
+                latent = refiner.denoise(latent, condition, prior)
+            refiner.decode(latent, features, prior)
+            found.append(time.process_time() - cpu)
+    return {"one": round(found[1], 3), "fifty": round(found[2], 3), "ratio": round(found[2] / found[1], 1)}
+
+
+def write_random_pack(folder: Path, name: str) -> None:
+    """A pack of this configuration, base weights in float16, all of it random."""
     import torch
     from safetensors.torch import save_file
 
@@ -170,15 +194,29 @@ def write_random_pack(folder: Path) -> None:
 
     folder.mkdir()
     torch.manual_seed(0)
-    refiner = Refiner(REFINERS["sd21"]).half()
+    refiner = Refiner(REFINERS[name]).half()
     refiner.vae.save_pretrained(folder / "vae")
     refiner.unet.save_pretrained(folder / "unet")
     add_lora(refiner)
     save_file(refined_state(refiner), folder / REFINED_FILE)
     save_lora(refiner, folder / LORA_FOLDER)
-    save_file(Regressor(CONFIGS["published"]).state_dict(), folder / "regressor.safetensors")
-    (folder / "pack.toml").write_text(MANIFEST)
+    regressor = REFINERS[name].regressor
+    save_file(Regressor(CONFIGS[regressor]).state_dict(), folder / "regressor.safetensors")
+    (folder / "pack.toml").write_text(MANIFEST.format(config=regressor, refine=name))
     (folder / "pack.toml").write_bytes(finished_manifest(folder))
+
+
+def _loaded(folder: Path) -> Any:
+    from hdrgen_server.packs.manifest import read_pack
+    from hdrgen_server.systems.gmodiff.refine.choice import refiner_config
+    from hdrgen_server.systems.gmodiff.refine.loading import load_base, load_refined
+
+    pack = read_pack(folder)
+    config = refiner_config(pack)
+    assert config is not None
+    refiner = load_base(config, pack.path)
+    load_refined(refiner, pack.path)
+    return refiner
 
 
 def _maps(refiner: Any, height: int, width: int) -> Any:

@@ -26,8 +26,8 @@ class Tiling:
 
     latents: int = 144
     latent_overlap: int = 32
-    pixels: int = 1024
-    pixel_overlap: int = 64
+    pixels: int = 768
+    pixel_overlap: int = 96
     keep_bytes: int = 2 << 30
 
     def halved(self, times: int) -> Tiling:
