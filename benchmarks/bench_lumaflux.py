@@ -19,6 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+FILES = {
+    "transformer": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "siglip": "model.safetensors",
+}
 DEFAULTS = ("512", "cpu", "2", "4", "8")
 
 
@@ -57,13 +62,21 @@ def write(folder: Path, double: int, single: int) -> None:
     from hdrgen_server.systems.lumaflux.adapters import Adapters
 
     config = configured(double, single)
-    torch.set_default_dtype(torch.bfloat16)
-    for name, made in (
-        ("transformer", lambda: FluxTransformer2DModel(**config.flux.arguments())),
-        ("vae", lambda: AutoencoderKL(**config.vae_arguments())),
-        ("siglip", lambda: SiglipVisionModel(SiglipVisionConfig(**config.encoder.arguments()))),
-    ):
-        made().save_pretrained(folder / name)
+    with torch.device("meta"):
+        networks = {
+            "transformer": FluxTransformer2DModel(**config.flux.arguments()),
+            "vae": AutoencoderKL(**config.vae_arguments()),
+            "siglip": SiglipVisionModel(SiglipVisionConfig(**config.encoder.arguments())),
+        }
+    noise = (0.02 * torch.randn(1 << 20)).to(torch.bfloat16)
+    for name, network in networks.items():
+        state = {key: noise.repeat(-(-t.numel() // len(noise)))[: t.numel()] for key, t in network.state_dict().items()}
+        shaped = {key: state[key].reshape(t.shape).clone() for key, t in network.state_dict().items()}
+        if name == "siglip":
+            network.config.save_pretrained(folder / name)
+        else:
+            network.save_config(folder / name)
+        save_file(shaped, folder / name / FILES[name], metadata={"format": "pt"})
     save_file(Adapters(config).state_dict(), folder / "adapters.safetensors")
     (folder / "pack.toml").write_text(MANIFEST.format(name="bench"), encoding="utf-8")
     (folder / "pack.toml").write_bytes(finished_manifest(folder))

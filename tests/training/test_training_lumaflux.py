@@ -165,6 +165,24 @@ def test_adapters_learn_on_a_frozen_backbone_and_resume_bit_for_bit(folder: Path
         assert torch.equal(tensor, frozen[name].float()), name
 
 
+def test_a_frozen_backbone_in_bfloat16_trains_adapters_in_float32(folder: Path, backbone: Path) -> None:
+    """As the published training does, in mixed precision, with blocks made again in the backward pass."""
+    torch.manual_seed(1)
+    model = start(recipe(1), "adapters", backbone, dtype=torch.bfloat16)
+    model.steered.transformer.enable_gradient_checkpointing()
+    source = pairs.PairSource(folder, 32, TINY.peak_nits)
+    task = LumaFluxTask(model, source, Weights(**WEIGHTS))
+    task.to(torch.device("cpu"))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, figures = task.loss(source(np.random.default_rng(0), 2))
+    loss.backward()
+    assert loss.isfinite()
+    assert set(figures) == {"velocity", "luma", "rgb", "stops", "smooth", "held"}
+    moved = {name: p.grad for name, p in model.adapters.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {"transformer.transformer_blocks.0.pga.up.weight", "rqs.head.4.bias", "modulation.head.weight"} <= set(moved)
+    assert all(gradient.dtype == torch.float32 and gradient.isfinite().all() for gradient in moved.values())
+
+
 def test_parts_and_operators_can_be_left_out(folder: Path, backbone: Path, tmp_path: Path) -> None:
     without = lumaflux.modules_without("pcm,rqs")
     operators = lumaflux.operators_without("reinhard")

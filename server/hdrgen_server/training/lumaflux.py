@@ -38,6 +38,8 @@ STAGES = ("backbone", "adapters")
 HELD_OUT_STEPS = 4
 FLOOR = 2e-3
 CLIPPED_CODE = 250 / 255
+KEPT_BLOCKS = 12
+"""With more blocks than this, the backward pass makes their activations again instead of keeping them."""
 
 
 @dataclass(frozen=True)
@@ -206,8 +208,11 @@ def _weighed(terms: Mapping[str, Tensor], weights: Weights) -> tuple[Tensor, dic
     return total, {name: float(term.detach()) for name, term in terms.items()}
 
 
-def start(recipe: Recipe, stage: str, base: Path, without: frozenset[str] = frozenset()) -> LumaFlux:
-    """The networks that a stage starts from: new ones on the VAE of `base` for the backbone, else those of `base`.
+def start(
+    recipe: Recipe, stage: str, base: Path, without: frozenset[str] = frozenset(), dtype: torch.dtype = torch.float32
+) -> LumaFlux:
+    """The networks that a stage starts from: new ones on the VAE of `base` for the backbone, else those of `base`, with
+    what stays frozen in `dtype`.
 
     `base` is a folder as a pack holds it, or for the backbone stage the folder of an autoencoder. Raises BadInput.
     """
@@ -219,7 +224,9 @@ def start(recipe: Recipe, stage: str, base: Path, without: frozenset[str] = froz
         encoder = SiglipVisionModel(SiglipVisionConfig(**config.encoder.arguments()))
         return LumaFlux(config, transformer, vae, encoder, Adapters(config))
     vae = load_vae(config, base)
-    transformer, encoder = load_transformer(config, base, torch.float32), load_encoder(config, base, torch.float32)
+    transformer, encoder = load_transformer(config, base, dtype), load_encoder(config, base, dtype)
+    if config.flux.blocks > KEPT_BLOCKS:
+        transformer.enable_gradient_checkpointing()
     adapters = Adapters(config, without)
     _take_context(adapters, base)
     return LumaFlux(config, transformer.eval(), vae.eval(), encoder.eval(), adapters)
@@ -282,7 +289,8 @@ def train_lumaflux(
     if choice.stage not in STAGES:
         raise BadParameter(f"lumaflux has no stage {choice.stage!r}; there are: {', '.join(STAGES)}")
     torch.manual_seed(recipe.schedule.seed)
-    model = start(recipe, choice.stage, base, choice.without)
+    frozen = torch.bfloat16 if devices.precision == "bf16" else torch.float32
+    model = start(recipe, choice.stage, base, choice.without, frozen)
     source = PairSource(folder, recipe.crop, model.config.peak_nits, choice.layout, choice.operators)
     task = LumaFluxTask(model, source, Weights(**recipe.weights), choice.stage)
     return train(task, recipe.schedule, run, report, devices)
