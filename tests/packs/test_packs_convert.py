@@ -233,6 +233,12 @@ def test_the_base_lies_beside_what_refines_it(tmp_path: Path) -> None:
             (base / part / name).write_text(part)
     conversion.place_base(base, out, ["refine.safetensors"])
     assert (out / "vae" / "config.json").read_text() == "vae"
+    assert not (out / "scheduler").exists()
+    (base / "scheduler").mkdir()
+    (base / "scheduler" / "scheduler_config.json").write_text("{}")
+    (tmp_path / "whole").mkdir()
+    conversion.place_base(base, tmp_path / "whole", ["refine.safetensors"])
+    assert (tmp_path / "whole" / "scheduler" / "scheduler_config.json").read_text() == "{}"
     (base / "unet" / "config.json").unlink()
     with pytest.raises(BadInput, match=r"unet/config\.json"):
         conversion.place_base(base, out, ["refine.safetensors"])

@@ -21,6 +21,8 @@ TIMEOUT_S = 1800
 # Names in the pack's folder, as systems that refine read them.
 REFINED_FILE, BASE_FILE = "refine.safetensors", "base.safetensors"
 BASE_FOLDERS, BASE_NAMES = ("unet", "vae"), ("config.json", "diffusion_pytorch_model.safetensors")
+# Says what the network predicts, which its own files do not.
+BASE_SCHEDULER = Path("scheduler") / "scheduler_config.json"
 
 
 def checkpoints_in(path: Path) -> tuple[Path, ...]:
@@ -57,7 +59,7 @@ def place_base(base: Path | None, out: Path, weights: Sequence[str]) -> None:
     missing = [path for path in found if not path.is_file()]
     if missing:
         raise BadInput(f"there is no {missing[0]}; --base is a diffusers folder with unet/ and vae/, or a .safetensors")
-    for path in found:
+    for path in (*found, *(path for path in (base / BASE_SCHEDULER,) if path.is_file())):
         link = out / path.relative_to(base)
         link.parent.mkdir(exist_ok=True)
         link.symlink_to(path.resolve())

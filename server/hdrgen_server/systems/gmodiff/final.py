@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hdrgen_server.networks import offload
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.gmodiff.refine.config import RefinerConfig
 from hdrgen_server.systems.gmodiff.refine.frame import FrameRefiner
@@ -26,14 +27,17 @@ Array = npt.NDArray[np.float32]
 ON_CUDA = Tiling(latents=256, pixels=2048)
 
 
-def load_refiner(pack: Pack, config: RefinerConfig, device: str) -> Refiner:
+def load_refiner(pack: Pack, config: RefinerConfig, device: str, *, offloaded: bool = False) -> Refiner:
     """A pack's refiner, ready to run: bfloat16 where it holds on CUDA, float32 elsewhere. Raises BadInput naming the
-    file.
+    file. Offloaded, it is never as a whole on the device.
     """
     base = pack.file(BASE_FILE) if BASE_FILE in {file.path for file in pack.files} else pack.path
     refiner = load_base(config, Path(base))
     load_refined(refiner, pack.file(REFINED_FILE).parent)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    if offloaded:
+        offload.place(prepare(refiner, torch.device("cpu"), dtype), torch.device(device), offloaded=True)
+        return refiner
     return prepare(refiner, torch.device(device), dtype)
 
 

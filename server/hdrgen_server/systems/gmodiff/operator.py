@@ -76,10 +76,8 @@ def create(pack: Pack, device: str) -> GMODiffOperator:
 def _load_second(pack: Pack, config: RefinerConfig, device: str, offloaded: bool) -> SecondStage:
     from hdrgen_server.systems.gmodiff.final import SecondStage, load_refiner
 
-    with torch.inference_mode(mode=False):  # offloaded, it is never as a whole on the device
-        refiner = load_refiner(pack, config, "cpu" if offloaded else device)
-        offload.place(refiner, torch.device(device), offloaded=offloaded)
-        return SecondStage(refiner, device)
+    with torch.inference_mode(mode=False):
+        return SecondStage(load_refiner(pack, config, device, offloaded=offloaded), device)
 
 
 @dataclass(frozen=True, eq=False)
