@@ -15,6 +15,7 @@ from hdrgen_server.systems.gmodiff.candidates import (
     consistent_merge,
     disagreement,
     log2_floor,
+    unsupported,
     weighted_merge,
 )
 from hdrgen_server.systems.gmodiff.config import CONFIGS
@@ -22,6 +23,7 @@ from hdrgen_server.systems.gmodiff.prepare import prepare, to_bracket
 from hdrgen_server.systems.gmodiff.regressor import (
     ALPHA,
     MERGE_BIAS,
+    UNSUPPORTED_LOGIT,
     Regressor,
     gain_of,
     gain_scale,
@@ -196,6 +198,42 @@ def test_the_consistent_merge_leaves_out_what_moved() -> None:
     assert torch.allclose(merged, torch.full_like(merged, 0.21), rtol=1e-3)
     still, truth = bracket_of(EVS, 1, peak=0.2), truth_of(EVS, 1, peak=0.2)
     assert torch.allclose(consistent_merge(still, disagreement(still)), truth, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("codes", "linear", "expected"),
+    [
+        ((0.5, 0.2), (0.2, 0.2), 0.0),  # both see it
+        ((1.0, 0.6), (1.0, 3.0), 0.0),  # the reference clips, the shorter one is brighter and whole
+        ((1.0, 1.0), (1.0, 8.0), 0.0),  # everything clips: the shortest is all there is
+        ((1.0, 0.2), (1.0, 0.3), 1.0),  # the reference says "at least 1", the shorter one 0.3: something else is there
+    ],
+)
+def test_a_pixel_is_unsupported_where_no_exposure_speaks_of_it(
+    codes: tuple[float, ...], linear: tuple[float, ...], expected: float
+) -> None:
+    bracket = flat(codes, linear, (0.0, -3.0))
+    found = unsupported(bracket, disagreement(bracket))
+    assert found.shape == (1, 1, 4, 4)
+    assert torch.allclose(found, torch.full_like(found, expected), atol=1e-3)
+
+
+def test_a_clipped_pixel_is_unsupported_where_the_shortest_moved_out() -> None:
+    bracket = flat((1.0, 0.6), (1.0, 3.0), (0.0, -3.0))
+    away = Bracket(bracket.codes, bracket.scene_linear, bracket.ev, bracket.valid.clone())
+    away.valid[:, 1, :, :, :2] = 0
+    found = unsupported(away, disagreement(away))
+    assert found[..., :2].min() == 1
+    assert found[..., 2:].max() < 1e-3
+
+
+def test_the_degradation_mask_starts_from_what_is_unsupported() -> None:
+    model = randomised(TINY).eval()
+    here, there = (flat((1.0, code), (1.0, light), (0.0, -3.0)) for code, light in ((0.6, 3.0), (0.2, 0.3)))
+    with torch.inference_mode():
+        lifted = [model(b).mask_logits - model.mask(model(b).features)[..., :4, :4] for b in (here, there)]
+    assert torch.allclose(lifted[0], torch.zeros_like(lifted[0]), atol=1e-2)
+    assert torch.allclose(lifted[1], torch.full_like(lifted[1], UNSUPPORTED_LOGIT), atol=1e-2)
 
 
 def test_gains_beyond_the_map_are_counted() -> None:

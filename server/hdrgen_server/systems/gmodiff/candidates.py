@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 FLOOR = 2.0**-14
-CLIP_START, CLIP_END = 0.90, 250 / 255
+CLIP_START, SAFE_END, CLIP_END = 0.90, 0.97, 250 / 255
 CRUSH_START, CRUSH_END = 2 / 255, 8 / 255
 TOLERANCE_STOPS, CODE_STOPS = 0.12, 6.4
 
@@ -110,13 +110,15 @@ def consistent_merge(bracket: Bracket, disagreed: Tensor) -> Tensor:
 
 
 def unsupported(bracket: Bracket, disagreed: Tensor) -> Tensor:
-    """1 where no exposure that is not clipped agrees with the reference, to 0 where one does fully; (B, 1, H, W).
+    """1 where no exposure says anything about a pixel, to 0 where one does fully; (B, 1, H, W).
 
-    The largest of 5x5 pixels, since what is next to such a place is seldom whole.
+    An exposure does where it agrees with the reference and is not clipped; the shortest also where it is clipped, since
+    nobody knows more.
     """
-    clipped = _ramp(bracket.codes.amax(dim=2, keepdim=True), CLIP_START, CLIP_END)
-    support = ((1 - clipped) * torch.exp(-0.5 * disagreed.square()) * bracket.valid).amax(dim=1)
-    return functional.max_pool2d(1 - support, 5, stride=1, padding=2)
+    shortest = functional.one_hot(bracket.ev.argmin(dim=1), bracket.ev.shape[1])[:, :, None, None, None]
+    clipped = _ramp(bracket.codes.amax(dim=2, keepdim=True), SAFE_END, CLIP_END) * (1 - shortest)
+    support = (1 - clipped) * torch.exp(-0.5 * disagreed.square()) * bracket.valid
+    return 1 - support.amax(dim=1)
 
 
 def _blurred(planes: Tensor) -> Tensor:
