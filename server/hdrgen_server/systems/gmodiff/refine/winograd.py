@@ -10,6 +10,7 @@ call: kept, they would be four times as large. Values differ from the plain sum'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +80,7 @@ def convolve(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # n
     return made_nchw[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
 
 
-def _suits(child: nn.Module) -> bool:
+def _suits(child: nn.Module) -> TypeGuard[nn.Conv2d]:
     return (
         type(child) is nn.Conv2d
         and (child.kernel_size, child.stride, child.dilation) == ((3, 3), (1, 1), (1, 1))
