@@ -50,9 +50,11 @@ class Shelf:
 
     @property
     def names(self) -> list[str]:
-        """Names of the loaded packs, the least recently used first."""
-        with self._lock:
-            return [name for (name, _), _ in sorted(self._loaded.items(), key=lambda i: i[1].used_at)]
+        """Names of the loaded packs, the least recently used first.
+
+        Without the lock, which is held while a pack loads: a worker's beat asks, and must not fall silent for that.
+        """
+        return [name for (name, _), _ in sorted(self._loaded.items(), key=lambda i: i[1].used_at)]
 
     def holds(self, pack: Pack) -> bool:
         """Whether the pack is loaded."""
@@ -85,11 +87,16 @@ class Shelf:
         return state
 
     def drop_idle(self, idle_s: float) -> int:
-        """Drop every pack unused for this long; how many."""
-        before = self._now() - idle_s
-        keys = [key for key in self._droppable() if self._loaded[key].used_at <= before]
-        for key in keys:
-            self._drop(key)
+        """Drop every pack unused for this long; how many. Drops none while a pack loads: the beat that asks goes on."""
+        if not self._lock.acquire(blocking=False):
+            return 0
+        try:
+            before = self._now() - idle_s
+            keys = [key for key in self._droppable() if self._loaded[key].used_at <= before]
+            for key in keys:
+                self._drop(key)
+        finally:
+            self._lock.release()
         return len(keys)
 
     def drop(self, name: str = "") -> int:
