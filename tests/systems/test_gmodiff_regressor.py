@@ -227,6 +227,16 @@ def test_a_clipped_pixel_is_unsupported_where_the_shortest_moved_out() -> None:
     assert found[..., 2:].max() < 1e-3
 
 
+def test_specks_are_not_unsupported() -> None:
+    codes, light = torch.full((1, 2, 3, 9, 9), 1.0), torch.full((1, 2, 3, 9, 9), 1.0)
+    codes[:, 1], light[:, 1] = 0.6, 3.0
+    bracket = Bracket(codes, light, torch.tensor([[0.0, -3.0]]), torch.ones(1, 2, 1, 9, 9))
+    bracket.valid[:, 1, :, 4, 2:7] = 0
+    assert unsupported(bracket, disagreement(bracket)).max() < 1e-3
+    bracket.valid[:, 1, :, 3:6, 2:5] = 0
+    assert unsupported(bracket, disagreement(bracket)).sum() == pytest.approx(9, abs=1e-2)
+
+
 def test_the_degradation_mask_starts_from_what_is_unsupported() -> None:
     model = randomised(TINY).eval()
     here, there = (flat((1.0, code), (1.0, light), (0.0, -3.0)) for code, light in ((0.6, 3.0), (0.2, 0.3)))

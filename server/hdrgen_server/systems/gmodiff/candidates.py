@@ -113,12 +113,14 @@ def unsupported(bracket: Bracket, disagreed: Tensor) -> Tensor:
     """1 where no exposure says anything about a pixel, to 0 where one does fully; (B, 1, H, W).
 
     An exposure does where it agrees with the reference and is not clipped; the shortest also where it is clipped, since
-    nobody knows more.
+    nobody knows more. Specks into which no 3x3 pixels fit are left out: noise and edges make them where nothing moves.
     """
     shortest = functional.one_hot(bracket.ev.argmin(dim=1), bracket.ev.shape[1])[:, :, None, None, None]
     clipped = _ramp(bracket.codes.amax(dim=2, keepdim=True), SAFE_END, CLIP_END) * (1 - shortest)
     support = (1 - clipped) * torch.exp(-0.5 * disagreed.square()) * bracket.valid
-    return 1 - support.amax(dim=1)
+    found = 1 - support.amax(dim=1)
+    eroded = -functional.max_pool2d(-found, 3, stride=1, padding=1)
+    return torch.minimum(found, functional.max_pool2d(eroded, 3, stride=1, padding=1))
 
 
 def _blurred(planes: Tensor) -> Tensor:

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdrgen_server.networks.nafnet import ChannelLayerNorm, Pointwise, stage
-from hdrgen_server.systems.gmodiff.candidates import Bracket, consistent_merge, disagreement, log2_floor, unsupported, weighted_merge
+from hdrgen_server.systems.gmodiff.candidates import (
+    Bracket,
+    consistent_merge,
+    disagreement,
+    log2_floor,
+    unsupported,
+    weighted_merge,
+)
 from hdrgen_server.systems.gmodiff.config import RegressorConfig
 
 ALPHA = 1 / 64
