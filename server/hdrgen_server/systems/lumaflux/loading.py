@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from hdrgen_server.systems.gmodiff.refine.loading import fill
+from hdrgen_server.networks.tensors import fill
 from hdrgen_server.systems.lumaflux.adapters import Adapters, published_names
 from hdrgen_server.systems.lumaflux.config import LumaFluxConfig
 from hdrgen_server.systems.lumaflux.model import LumaFlux

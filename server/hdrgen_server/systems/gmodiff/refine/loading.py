@@ -20,8 +20,9 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from hdrgen_server.networks.tensors import check, fill
 from hdrgen_server.systems.gmodiff.refine.config import RefinerConfig
 from hdrgen_server.systems.gmodiff.refine.family import NEEDED, check_config, check_folder, check_single, config_of
 from hdrgen_server.systems.gmodiff.refine.lora import ADAPTER, adapted, add_lora
@@ -109,27 +110,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return {name: tensor.float() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
-
-
-def check(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], where: str) -> None:
-    """Raises BadInput naming the first tensor that is missing, has another shape, is not finite or is left over."""
-    for name, tensor in wanted.items():
-        if name not in given:
-            raise BadInput(f"{where} has no tensor {name}; it is cut short or belongs to another model family")
-        if given[name].shape != tensor.shape:
-            shapes = f"{tuple(given[name].shape)}, not {tuple(tensor.shape)}"
-            raise BadInput(f"{where}: tensor {name} has shape {shapes}; it belongs to another model family or size")
-        if not torch.isfinite(given[name].float().sum()):  # one pass without a copy; any NaN or Inf ends up in the sum
-            raise BadInput(f"{where}: tensor {name} holds NaN or Inf; fetch or add it again")
-    extra = sorted(set(given) - set(wanted))
-    if extra:
-        raise BadInput(f"{where} has {len(extra)} tensors that do not belong there, such as {extra[0]}")
-
-
-def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Put exactly these tensors into a module built on the meta device. Raises BadInput as `check` does."""
-    check(module.state_dict(), state, where)
-    module.load_state_dict(state, assign=True)
 
 
 def _use_scaling(refiner: Refiner, folder: Path) -> None:
