@@ -48,6 +48,16 @@ def sidecar_ends(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C reaches the processes that the test starts: in a script's background job it is ignored, and they inherit
+    that.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def hdrgen(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run one command line in this process: (exit status, stdout, stderr)."""
 

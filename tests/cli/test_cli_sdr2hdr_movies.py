@@ -126,6 +126,7 @@ def test_refused(hdrgen: Run, alone: Path, arguments: tuple[str, ...], words: st
     assert err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_cancel_keeps_what_is_done(alone: Path) -> None:
     write_movie(alone / "long.mp4", [ramp(n, (320, 180)) for n in range(300)], Make())
     command = [str(Path(sys.executable).parent / "hdrgen"), "sdr2hdr", "long.mp4", "-o", "out.####.exr", *LINEAR]
