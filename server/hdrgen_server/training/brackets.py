@@ -78,7 +78,7 @@ class BracketSample:
     """A bracket and its truth. `codes_nhwc` are quantised in [0, 1]; `evs` are against `reference`, whose own is 0.
 
     `scene_linear_hwc` is the truth in the reference's geometry at the reference's exposure; `border` pixels along the
-    edges have none in moved exposures and are left out of scores.
+    edges have none in moved exposures and are left out of scores. `encoding` is the interop id of the codes.
     """
 
     codes_nhwc: Array
@@ -87,6 +87,7 @@ class BracketSample:
     scene_linear_hwc: Array
     scene: str = ""
     border: int = field(default=0)
+    encoding: str = "srgb_rec709_scene"
 
 
 def simulate(

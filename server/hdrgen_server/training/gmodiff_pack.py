@@ -66,16 +66,16 @@ def write_refined_pack(recipe: Recipe, run: Path, base: Path, regressor: Path, f
         save_lora(refiner, folder / LORA_FOLDER)
         for path in (folder / LORA_FOLDER).iterdir():
             _save(load_file(path), path)
-    size = recipe.config
+    size, small = recipe.config, config.lora.unet == 0
     (folder / MANIFEST_NAME).write_text(
         MANIFEST.format(
             name=folder.name,
             size=size,
-            preview=str(size == "s").lower(),
-            licence="Apache-2.0" if size == "s" else "CreativeML Open RAIL++-M",
+            preview=str(small).lower(),
+            licence="Apache-2.0" if small else "CreativeML Open RAIL++-M",
             regressor=config.regressor,
         )
-        + ("" if size == "s" else FULL_MEMORY),
+        + ("" if small else FULL_MEMORY),
         encoding="utf-8",
     )
     (folder / MANIFEST_NAME).write_bytes(finished_manifest(folder))

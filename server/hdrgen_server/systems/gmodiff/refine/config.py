@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -147,6 +147,13 @@ S_UNET = UNetConfig(
     sample_size=16,
 )  # fmt: skip
 
+# Trained here from nothing: the UNet whole, without LoRA, as its VAE, which knows gain maps; an early T, so that an
+# untrained step changes little.
+S = RefinerConfig(
+    S_VAE, S_UNET, Schedule(timestep=99), regressor="s", lora=LoraRanks(unet=0, vae=0, condition=8, alpha=8), token=8,
+    merge="masked",
+)  # fmt: skip
+
 REFINERS: Mapping[str, RefinerConfig] = MappingProxyType({
     # GMODiff, sections 3.3 and 4.1: LoRA of rank 16 on the UNet and the encoder. T is not in the document; the public
     # code has 499.
@@ -155,10 +162,7 @@ REFINERS: Mapping[str, RefinerConfig] = MappingProxyType({
     "sd21-released": RefinerConfig(
         SD21_VAE, SD21_UNET, Schedule(timestep=499), regressor="released", lora=LoraRanks(alpha=8), decoder="released"
     ),
-    # Trained here from nothing: the UNet whole, without LoRA, as its VAE, which knows gain maps; an early T, so that an
-    # untrained step changes little.
-    "s": RefinerConfig(
-        S_VAE, S_UNET, Schedule(timestep=99), regressor="s", lora=LoraRanks(unet=0, vae=0, condition=8, alpha=8),
-        token=8, merge="masked",
-    ),
+    "s": S,
+    # The document's form at size s, for its ablation: what is decoded is the gain map.
+    "s-decoded": replace(S, merge="decoded"),
 })  # fmt: skip
