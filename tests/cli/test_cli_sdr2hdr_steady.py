@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from hdrgen_server.cli.choice import Choice
-from hdrgen_server.cli.sdr2hdr import steady
-from hdrgen_server.packs.manifest import parse_pack
-
-
-def choice(system: str, **parameters: float) -> Choice:
-    pack = parse_pack(f'format = 1\nname = "x"\nsystem = "{system}"\nlicence = "x"\n'.encode(), Path("x"))
-    spaces: Any = None
-    finish: Any = None
-    return Choice(pack, parameters, "draft", 0, False, spaces, finish, "full")
+from hdrgen_server.cli.choice import shot_parameters
+from hdrgen_server.packs.descriptors import load_descriptor
 
 
 @pytest.mark.parametrize(
@@ -25,12 +13,13 @@ def choice(system: str, **parameters: float) -> Choice:
     [
         ("lumaflux", 2, {}, {"smoothing": 0.8}),
         ("lumaflux", 2, {"smoothing": 0.0}, {"smoothing": 0.0}),
+        ("lumaflux", 2, {"steps": 3}, {"smoothing": 0.8, "steps": 3}),
         ("lumaflux", 1, {}, {}),
         ("bt2446", 2, {}, {}),
     ],
 )
 def test_smoothing_is_for_shots_of_packs_that_know_it(system, frames, given, expected):
-    asked = choice(system, **given)
-    found = steady(asked, frames)
-    assert found == replace(asked, parameters=expected)
-    found.pack.descriptor.resolve(found.parameters)
+    descriptor = load_descriptor(system)
+    found = shot_parameters(descriptor, given, frames)
+    assert found == expected
+    descriptor.resolve(found)

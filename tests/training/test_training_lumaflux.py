@@ -97,7 +97,7 @@ def backbone(folder: Path, vae: Path, tmp_path_factory: pytest.TempPathFactory) 
             "ctx_connector", "null_context", "null_pooled", "pooled_from_stats",
         }  # fmt: skip
         pack = tmp_path_factory.mktemp("packs") / "backbone"
-        lumaflux_pack.write_pack(task, "backbone", target, vae, pack)
+        lumaflux_pack.write_pack(task, Choice("backbone"), target, vae, pack)
     return pack
 
 
@@ -191,6 +191,11 @@ def test_parts_and_operators_can_be_left_out(folder: Path, backbone: Path, tmp_p
     assert not state["rqs.head.4.weight"].any()
     assert any(tensor.abs().any() for name, tensor in state.items() if "coupler.w_p.2" in name)
     assert len(operators) == 7
+    choice = Choice(without=without, operators=operators)
+    lumaflux_pack.write_pack(recipe(3), choice, tmp_path / "run", backbone, tmp_path / "pack")
+    pack = read_pack(tmp_path / "pack")
+    assert pack.options == {"config": "s", "without": ["pcm", "rqs"], "without_operators": ["reinhard"]}
+    assert operator.create(pack, "cpu").model.adapters.without == without
     for wrong in (lambda: lumaflux.modules_without("lora"), lambda: lumaflux.operators_without("lora")):
         with pytest.raises(BadParameter, match=r"there is no .* 'lora'"):
             wrong()
@@ -198,7 +203,7 @@ def test_parts_and_operators_can_be_left_out(folder: Path, backbone: Path, tmp_p
 
 def test_a_run_becomes_a_pack_that_runs(folder: Path, backbone: Path, tmp_path: Path) -> None:
     run("adapters", folder, tmp_path / "run", backbone)
-    lumaflux_pack.write_pack(recipe(3), "adapters", tmp_path / "run", backbone, tmp_path / "lumaflux-tiny")
+    lumaflux_pack.write_pack(recipe(3), Choice(), tmp_path / "run", backbone, tmp_path / "lumaflux-tiny")
     pack = read_pack(tmp_path / "lumaflux-tiny")
     assert (pack.name, pack.system, pack.preview, pack.must_accept) == ("lumaflux-tiny", "lumaflux", True, False)
     loaded = operator.create(pack, "cpu").model
@@ -206,7 +211,7 @@ def test_a_run_becomes_a_pack_that_runs(folder: Path, backbone: Path, tmp_path: 
     for name, tensor in loaded.adapters.state_dict().items():
         assert torch.equal(tensor, best[name].half().float()), name
     with pytest.raises(BadInput, match=r"is missing; train first"):
-        lumaflux_pack.write_pack(recipe(3), "adapters", tmp_path / "none", backbone, tmp_path / "x")
+        lumaflux_pack.write_pack(recipe(3), Choice(), tmp_path / "none", backbone, tmp_path / "x")
 
 
 def test_the_published_recipe_has_the_released_numbers() -> None:

@@ -5,12 +5,12 @@ It owns their checks, before any server hears of them. It must not know sockets,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hdrgen_server.cli.finishing import Finish
 from hdrgen_server.cli.inputs import Spaces
-from hdrgen_server.contracts.descriptor import Value
+from hdrgen_server.contracts.descriptor import Descriptor, Value
 from hdrgen_server.packs import licence
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.packs.registry import load_registry
@@ -18,6 +18,7 @@ from hdrgen_server.settings import Settings
 from nuke_hdrgen.wire.errors import BadParameter
 
 QUALITIES = ("draft", "final")
+SMOOTHING, SHOT_SMOOTHING = "smoothing", 0.8
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,14 @@ def choose(
     parameters = {key: typed(pack, key, text) for key, text in given.items()}
     pack.descriptor.resolve(parameters)
     return Choice(pack, parameters, quality, seed, aovs, spaces, finish, settings.provenance)
+
+
+def shot_parameters(descriptor: Descriptor, given: Mapping[str, Value], frames: int) -> dict[str, Value]:
+    """The parameters for a shot of this many frames: where its system can smooth over time and nothing else was asked,
+    it keeps as much of the frame before as LumaFlux's authors do (0.8).
+    """
+    able = any(p.name == SMOOTHING for p in descriptor.parameters)
+    return dict(given) if frames < 2 or not able else {SMOOTHING: SHOT_SMOOTHING, **given}
 
 
 def typed(pack: Pack, name: str, text: str) -> Value:

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hdrgen_server.cli import console
-from hdrgen_server.packs.registry import load_registry
+from hdrgen_server.cli import console, scored
+from hdrgen_server.cli.choice import parse_sets
 from hdrgen_server.settings import Settings, load_settings
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 if TYPE_CHECKING:
+    from hdrgen_server.evaluate.panned import Steadiness
     from hdrgen_server.evaluate.protocol import Method, Summary
+    from hdrgen_server.evaluate.suites import Suite
 
-COLUMNS = ("psnr", "ssim", "delta_e", "clip_rmse", "clip_bias", "jod")
-FINAL = ":final"
+COLUMNS = ("psnr", "ssim", "delta_e", "clip_rmse", "clip_bias", "psnr_kept", "jod")
 
 
 def command(
-    methods: Annotated[list[str], typer.Argument(metavar="METHOD…", help="Packs, and classical methods by name.")],
+    methods: Annotated[list[str], typer.Argument(metavar="METHOD…", help="Packs, folders of packs, other methods.")],
     data: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Equirectangular EXRs; else hdri in the data folder.")
     ] = None,
     kinds: Annotated[
-        str | None, typer.Option(metavar="K1,K2,…", help="static_2, dyn_3, …; a, b, c of sdr2hdr; else all.")
+        str | None,
+        typer.Option(metavar="K1,K2,…", help="static_2, dyn_3, …; of sdr2hdr a, b, c, or bt2446a/23, …; else all."),
     ] = None,
+    degradations: Annotated[
+        bool, typer.Option("--degradations", help="In place of a, b, c: eight operators x x264 at CRF 23, 31, 39.")
+    ] = False,
+    flicker: Annotated[
+        bool, typer.Option("--flicker", help="In place of scores: flicker of pans (--count of them) before and after.")
+    ] = False,
     count: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Samples of each kind.")] = 16,
     report: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write report.md and report.json there.")
@@ -36,13 +45,20 @@ def command(
     knock_out: Annotated[
         bool, typer.Option("--knock-out", help="Also score each pack with one module after another made the identity.")
     ] = False,
+    preserve_plate: Annotated[
+        bool, typer.Option("--preserve-plate", help="Also score each pack with the plate kept where it is not clipped.")
+    ] = False,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PARAMETER=VALUE", help="Any parameter of the packs.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
 ) -> None:
     """Score methods on seeded views of held-out scenes: PU21-PSNR, PU21-SSIM, delta E ITP, stops where clipped.
 
-    Each METHOD is a pack (merge, gmodiff-s; gmodiff-s:final for that quality) or a method without one (single_mid,
-    hat_linear, cv_debevec_mtb, …; inverse_srgb, linear_gamma22), all of one operation: hdrfuse is scored on brackets,
-    sdr2hdr on plates under three tone curves that no method is told.
+    Each METHOD is a pack (merge, gmodiff-s; gmodiff-s:final for that quality), a folder that holds one, or a method
+    without one (single_mid, hat_linear, cv_debevec_mtb, …; inverse_srgb, linear_gamma22), all of one operation: hdrfuse
+    is scored on brackets, sdr2hdr on plates under three tone curves that no method is told. With --degradations a pack
+    trained without an operator is scored on that one alone. psnr_kept is PU21-PSNR where the plate is not clipped.
     """
     settings = load_settings()
     folder = data or settings.data_folder / "hdri"
@@ -50,34 +66,62 @@ def command(
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
     if report is not None and not report.is_dir():
         raise BadInput(f"{report} is no folder; make it first")
-    from hdrgen_server.evaluate.protocol import run_protocol
-    from hdrgen_server.evaluate.report import as_json as plain_data
-    from hdrgen_server.evaluate.report import write_report
     from hdrgen_server.evaluate.suites import SUITES
-    from hdrgen_server.training.scenes import load_scenes
 
     operation = _one_operation(methods, settings)
     suite = SUITES[operation]
-    chosen = tuple(kinds.split(",")) if kinds else suite.kinds
-    unknown = [kind for kind in chosen if kind not in suite.kinds]
-    if unknown:
-        raise BadParameter(f"{operation} has no kind {unknown[0]!r}; there are: {', '.join(suite.kinds)}")
-    found: dict[str, Method] = {}
+    if (degradations or flicker) and not suite.degradations:
+        raise BadParameter(f"--degradations and --flicker are for sdr2hdr, and {methods[0]} does {operation}")
+    chosen = _kinds(operation, suite, kinds, degradations=degradations)
+    options = scored.Options(knock_out, preserve_plate, parse_sets(sets or []))
+    if flicker:
+        _flicker(methods, settings, options, _Asked(folder, chosen, count), as_json=as_json)
+        return
+    left_out = {name: scored.without_operators(name, settings) for name in methods} if degradations else {}
+    found: dict[str, tuple[Method, tuple[str, ...]]] = {}
     for name in methods:
-        if name in suite.methods:
-            found[name] = suite.methods[name]
-        else:
-            found |= pack_methods(name, operation, settings, knock_out=knock_out)
-    scenes = load_scenes(folder, held_out=True)
+        known = name in suite.methods
+        made = {name: suite.methods[name]} if known else scored.pack_methods(name, operation, settings, options)
+        asked = tuple(k for k in chosen if k.split("/")[0] in left_out[name]) if left_out.get(name) else chosen
+        found |= {label: (method, asked) for label, method in made.items()}
+    scores = _scores(found, suite, _Asked(folder, chosen, count), jod=jod)
+    if report is not None:
+        from hdrgen_server.evaluate.report import write_report
+
+        write_report(scores, report)
+    _print(scores, count, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What every method is run on."""
+
+    folder: Path
+    kinds: tuple[str, ...]
+    count: int
+
+
+def _scores(
+    methods: dict[str, tuple[Method, tuple[str, ...]]], suite: Suite, asked: _Asked, *, jod: bool
+) -> dict[str, dict[str, Summary]]:
+    """Every method on its kinds."""
+    from hdrgen_server.evaluate.protocol import run_protocol
+    from hdrgen_server.training.scenes import load_scenes
+
+    scenes = load_scenes(asked.folder, held_out=True)
     scores: dict[str, dict[str, Summary]] = {}
-    for name, method in found.items():
+    for name, (method, kinds) in methods.items():
         with console.progress(name) as update:
             scores[name] = {}
-            for index, kind in enumerate(chosen):
-                update(kind, index, len(chosen))
-                scores[name] |= run_protocol(method, scenes, (kind,), count, draw=suite.draw, jod=jod)
-    if report is not None:
-        write_report(scores, report)
+            for index, kind in enumerate(kinds):
+                update(kind, index, len(kinds))
+                scores[name] |= run_protocol(method, scenes, (kind,), asked.count, draw=suite.draw, jod=jod)
+    return scores
+
+
+def _print(scores: dict[str, dict[str, Summary]], count: int, *, as_json: bool) -> None:
+    from hdrgen_server.evaluate.report import as_json as plain_data
+
     if as_json:
         console.emit_json({"count": count, "scores": plain_data(scores)})
         return
@@ -86,57 +130,52 @@ def command(
     console.table(rows)
 
 
+def _flicker(methods: list[str], settings: Settings, options: scored.Options, asked: _Asked, *, as_json: bool) -> None:
+    """The flicker of pans under each curve, of the plate and of each pack's result."""
+    from hdrgen_server.evaluate.panned import steadiness
+    from hdrgen_server.evaluate.sdr_protocol import KINDS
+    from hdrgen_server.training.scenes import load_scenes
+
+    scenes = load_scenes(asked.folder, held_out=True)
+    found: dict[str, dict[str, list[Steadiness]]] = {}
+    for name in methods:
+        method = scored.shot_method(name, settings, options)
+        curves = [kind for kind in asked.kinds if kind in KINDS]
+        with console.progress(name) as update:
+            found[name] = {}
+            for index, kind in enumerate(curves):
+                update(kind, index, len(curves))
+                found[name][kind] = steadiness(method, scenes, kind, asked.count)
+    shots = [(n, k, one) for n, by_kind in found.items() for k, row in by_kind.items() for one in row]
+    if as_json:
+        record = [{"method": n, "kind": k, "scene": s.scene, "source": s.source, "result": s.result, "ratio": s.ratio}
+                  for n, k, s in shots]  # fmt: skip
+        console.emit_json({"flicker": record})
+        return
+    rows: list[tuple[str, ...]] = [("method", "kind", "scene", "source", "result", "ratio")]
+    rows += [(n, k, s.scene, f"{s.source:.5f}", f"{s.result:.5f}", f"{s.ratio:.3f}") for n, k, s in shots]
+    console.table(rows)
+
+
+def _kinds(operation: str, suite: Suite, kinds: str | None, *, degradations: bool) -> tuple[str, ...]:
+    """The kinds that are asked for. Raises BadParameter."""
+    if kinds is None:
+        return suite.degradations if degradations else suite.kinds
+    chosen = tuple(kinds.split(","))
+    unknown = [kind for kind in chosen if kind not in (*suite.kinds, *suite.degradations)]
+    if unknown:
+        there = ", ".join((*suite.kinds, *suite.degradations))
+        raise BadParameter(f"{operation} has no kind {unknown[0]!r}; there are: {there}")
+    return chosen
+
+
 def _one_operation(methods: list[str], settings: Settings) -> str:
-    operations = {name: operation_of(name, settings) for name in methods}
+    operations = {name: scored.operation_of(name, settings) for name in methods}
     operation = operations[methods[0]]
     other = next((name for name in methods if operations[name] != operation), None)
     if other is not None:
         raise BadParameter(f"{methods[0]} does {operation} and {other} {operations[other]}; score them in two runs")
     return operation
-
-
-def operation_of(name: str, settings: Settings) -> str:
-    """What a pack, or a method without one, is scored for. Raises BadParameter listing packs and methods."""
-    from hdrgen_server.evaluate.suites import SUITES
-
-    registry = load_registry(settings)
-    pack = registry.packs.get(name.removesuffix(FINAL))
-    does = () if pack is None else pack.descriptor.operations
-    for operation, suite in SUITES.items():
-        if operation in does or name in suite.methods:
-            return operation
-    here = ", ".join([*sorted(registry.packs), *(method for suite in SUITES.values() for method in suite.methods)])
-    what = f"{name} does {', '.join(does)}, which has no test" if does else f"there is no pack or method {name!r}"
-    raise BadParameter(f"{what}; there are: {here}")
-
-
-def pack_methods(name: str, operation: str, settings: Settings, *, knock_out: bool) -> dict[str, Method]:
-    """Functions from a sample to (H, W, 3) scene-linear Rec.709 through the pack's operator."""
-    import numpy as np
-
-    from hdrgen_server.cli.direct import load_operator, run_operator
-    from hdrgen_server.colour.interop import colourspace
-    from hdrgen_server.colour.ocio import convert
-    from hdrgen_server.contracts.frame import Frame
-
-    device = "cpu" if settings.device == "auto" else settings.device
-    quality = "final" if name.endswith(FINAL) else "draft"
-    operator = load_operator(load_registry(settings).get(name.removesuffix(FINAL)), device)
-    space, linear = colourspace("srgb_rec709_scene"), colourspace("lin_rec709_scene")
-
-    def method(sample: Any) -> Any:
-        frames = [
-            Frame(np.ascontiguousarray(codes), ("R", "G", "B"), space, ev=ev, metadata={"bits": 8})
-            for codes, ev in zip(sample.codes_nhwc, sample.evs, strict=True)
-        ]
-        given = {"reference": sample.reference} if operation == "hdrfuse" else {}
-        return convert(run_operator(operator, operation, frames, given, quality)[0], linear).rgb
-
-    if not knock_out:
-        return {name: method}
-    from hdrgen_server.evaluate.knockout import knocked_out
-
-    return {name: method, **knocked_out(operator, method, quality)}
 
 
 def _cells(summary: Summary) -> tuple[str, ...]:

@@ -12,13 +12,12 @@ from typing import Annotated
 import typer
 
 from hdrgen_server.cli import console, inputs, jobs, movies, plates, shots
-from hdrgen_server.cli.choice import Choice, choose, parse_sets
+from hdrgen_server.cli.choice import choose, parse_sets, shot_parameters
 from hdrgen_server.cli.finishing import Finish
 from hdrgen_server.settings import load_settings
 from nuke_hdrgen.wire.errors import BadParameter
 
 OPERATION = "sdr2hdr"
-SMOOTHING, SHOT_SMOOTHING = "smoothing", 0.8
 
 
 def command(
@@ -92,7 +91,8 @@ def command(
     choice = choose(
         settings, OPERATION, pack, given, quality=quality, seed=seed, aovs=aovs, spaces=spaces, finish=finish
     )
-    choice = steady(choice, len(shot.numbers))
+    steady = shot_parameters(choice.pack.descriptor, choice.parameters, len(shot.numbers))
+    choice = replace(choice, parameters=steady)
     for warning in shot.warnings:
         console.note(warning)
     numbers = shots.unfinished(shot, ends, choice) if resume else shot.numbers
@@ -104,13 +104,3 @@ def command(
         console.emit_json(report.as_dict())
     else:
         console.answer(report.sentence())
-
-
-def steady(choice: Choice, frames: int) -> Choice:
-    """The choice for a shot of this many frames: where its pack can smooth over time and nothing else was asked, it
-    keeps as much of the frame before as LumaFlux's authors do (0.8).
-    """
-    able = any(p.name == SMOOTHING for p in choice.pack.descriptor.parameters)
-    if frames < 2 or not able or SMOOTHING in choice.parameters:
-        return choice
-    return replace(choice, parameters={**choice.parameters, SMOOTHING: SHOT_SMOOTHING})

@@ -235,23 +235,21 @@ def lumaflux(
     as_json: JsonOption = False,
 ) -> None:
     """Train what LumaFlux adds to a frozen backbone, or at size s that backbone. Run it again to resume."""
+    from hdrgen_server.training import lumaflux as training
     from hdrgen_server.training.recipe import load_recipe
 
     recipe = load_recipe(f"lumaflux-{stage}-{size}")
     target = run or Path("runs") / f"lumaflux-{stage}-{size}"
+    left_out = training.modules_without(without), training.operators_without(without_operator)
+    choice = training.Choice(stage, layout, *left_out)
     if pack is not None:
         from hdrgen_server.training.lumaflux_pack import write_pack
 
-        write_pack(recipe, stage, target, base, pack)
+        write_pack(recipe, choice, target, base, pack)
         console.answer(f"wrote pack {pack.name} to {pack}")
         return
     with _devices(device, precision) as devices:
         folder = _panoramas(data, devices, fetch=fetch)
-        from hdrgen_server.training import lumaflux as training
-
-        choice = training.Choice(
-            stage, layout, training.modules_without(without), training.operators_without(without_operator)
-        )
         changed = _changed(recipe, steps, seed)
         position = training.train_lumaflux(changed, folder, target, base, console.note, devices, choice)
         _tell(target, position.step, devices, as_json=as_json)

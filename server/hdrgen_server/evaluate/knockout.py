@@ -1,6 +1,7 @@
-"""What each module of gmodiff is worth: one after another made the identity, on held-out brackets.
+"""What each module of a pack is worth: one after another made the identity, on held-out data.
 
-It owns how each module is silenced, and the methods that result. It must not know how figures are scored.
+It owns how each module of gmodiff is silenced, and the methods that result for every system that can tell; LumaFlux's
+modules are in `knockout_lumaflux`. It must not know how figures are scored.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from hdrgen_server.evaluate import knockout_lumaflux
 from hdrgen_server.evaluate.protocol import Method
 from hdrgen_server.systems.gmodiff.operator import GMODiffOperator
 from hdrgen_server.systems.gmodiff.regressor import Regressor, SetHead
+from hdrgen_server.systems.lumaflux.operator import LumaFluxOperator
 from hdrgen_server.training.brackets import BracketSample
 from nuke_hdrgen.wire.errors import BadParameter
 
@@ -117,16 +120,10 @@ def silenced(model: Regressor, name: str) -> Generator[None]:
 
 
 def knocked_out(operator: object, method: Method, quality: str = "draft") -> dict[str, Method]:
-    """A method for each module of a loaded operator without it, those of the second stage at quality `final`.
+    """A method for each module of a loaded operator without it; those of gmodiff's second stage at quality `final`.
 
     Raises BadParameter for a pack of another kind.
     """
-    if not isinstance(operator, GMODiffOperator) or not isinstance(operator.model.head, SetHead):
-        raise BadParameter("only packs of gmodiff's set form have a knock-out table; leave --knock-out away")
-    model, second = operator.model, operator.second if quality == "final" else None
-    blocks = {name: functools.partial(silenced, model, name) for name in MODULES}
-    if second is not None:
-        blocks |= {name: functools.partial(silenced_second, second.refiner, name) for name in SECOND}
 
     def without(block: Callable[[], AbstractContextManager[None]]) -> Method:
         def run(sample: BracketSample) -> npt.NDArray[Any]:
@@ -135,4 +132,17 @@ def knocked_out(operator: object, method: Method, quality: str = "draft") -> dic
 
         return run
 
-    return {f"without {name}": without(block) for name, block in blocks.items()}
+    return {f"without {name}": without(block) for name, block in _blocks(operator, quality).items()}
+
+
+def _blocks(operator: object, quality: str) -> Mapping[str, Callable[[], AbstractContextManager[None]]]:
+    if isinstance(operator, LumaFluxOperator):
+        flux = operator.model
+        return {name: functools.partial(knockout_lumaflux.silenced, flux, name) for name in knockout_lumaflux.NAMES}
+    if not isinstance(operator, GMODiffOperator) or not isinstance(operator.model.head, SetHead):
+        raise BadParameter("only packs of lumaflux and of gmodiff's set form have a knock-out table; leave it away")
+    model, second = operator.model, operator.second if quality == "final" else None
+    blocks = {name: functools.partial(silenced, model, name) for name in MODULES}
+    if second is not None:
+        return blocks | {name: functools.partial(silenced_second, second.refiner, name) for name in SECOND}
+    return blocks

@@ -33,7 +33,9 @@ _ITP = 720.0 * np.array([1.0, 0.5, 1.0])
 
 @dataclass(frozen=True)
 class Scores:
-    """One image: dB, SSIM, delta E ITP (mean), stops (RMSE and mean error where clipped; NaN where nothing is), JOD."""
+    """One image: dB, SSIM, delta E ITP (mean), stops (RMSE and mean error where clipped; NaN where nothing is), JOD,
+    and dB over the pixels that are not clipped.
+    """
 
     psnr: float
     ssim: float
@@ -41,6 +43,7 @@ class Scores:
     clip_rmse: float
     clip_bias: float
     jod: float = float("nan")
+    psnr_kept: float = float("nan")
 
 
 def luminance(scene_linear_hwc: Image) -> Float64:
@@ -67,6 +70,12 @@ def pu21_psnr(scene_linear_hwc: Image, truth_hwc: Image) -> float:
     error = pu21_codes(display_nits(scene_linear_hwc)) - pu21_codes(display_nits(truth_hwc))
     mean = float(np.mean(error * error))
     return float("inf") if mean == 0 else float(10 * np.log10(PEAK_CODE**2 / mean))
+
+
+def unclipped_psnr(scene_linear_hwc: Image, truth_hwc: Image, reference_codes_hwc: Image) -> float:
+    """`pu21_psnr` over the pixels where no code of the reference is 250 or above; NaN without any."""
+    kept = ~_clipped(reference_codes_hwc)
+    return pu21_psnr(scene_linear_hwc[kept], truth_hwc[kept]) if kept.any() else float("nan")
 
 
 def pu21_ssim(scene_linear_hwc: Image, truth_hwc: Image) -> float:
@@ -100,13 +109,17 @@ def clipped_error(scene_linear_hwc: Image, truth_hwc: Image, reference_codes_hwc
 
     Luminance is taken between 5e-5 (what the display shows at least) and 100 times diffuse white.
     """
-    clipped = (np.rint(np.asarray(reference_codes_hwc, np.float64) * 255) >= CLIPPED_CODE).any(axis=2)
+    clipped = _clipped(reference_codes_hwc)
     if not clipped.any():
         return float("nan"), float("nan")
     ours, true = (
         np.log2(np.clip(luminance(x)[clipped], LUMINANCE_FLOOR, LUMINANCE_CAP)) for x in (scene_linear_hwc, truth_hwc)
     )
     return float(np.sqrt(np.mean((ours - true) ** 2))), float(np.mean(ours - true))
+
+
+def _clipped(codes_hwc: Image) -> npt.NDArray[np.bool_]:
+    return np.asarray((np.rint(np.asarray(codes_hwc, np.float64) * 255) >= CLIPPED_CODE).any(axis=2), np.bool_)
 
 
 def score(scene_linear_hwc: Image, truth_hwc: Image, reference_codes_hwc: Image, *, border: int = 0) -> Scores:
@@ -122,7 +135,9 @@ def score(scene_linear_hwc: Image, truth_hwc: Image, reference_codes_hwc: Image,
     image, truth, codes = (crop(x, border) for x in (scene_linear_hwc, truth_hwc, reference_codes_hwc))
     image = np.asarray(image, np.float64) * scale_to(image, truth, codes)
     rmse, bias = clipped_error(image, truth, codes)
-    return Scores(pu21_psnr(image, truth), pu21_ssim(image, truth), delta_e_itp(image, truth), rmse, bias)
+    kept = unclipped_psnr(image, truth, codes)
+    psnr, ssim = pu21_psnr(image, truth), pu21_ssim(image, truth)
+    return Scores(psnr, ssim, delta_e_itp(image, truth), rmse, bias, psnr_kept=kept)
 
 
 def crop(image_hwc: Image, border: int) -> Image:

@@ -62,6 +62,39 @@ def as_json(results: Results) -> dict[str, Any]:
     }
 
 
+def degradation_table(results: Results) -> str:
+    """One row an operator, one column a method: mean PU21-PSNR at each CRF of the degradations; "" without any.
+
+    Beside methods that were scored on all operators, a column `left out` has the figures of those that were scored on
+    that operator alone, and how much lower they are than the first method's on average.
+    """
+    kinds = list(dict.fromkeys(k for row in results.values() for k in row if "/" in k))
+    operators = list(dict.fromkeys(kind.split("/")[0] for kind in kinds))
+    crfs = list(dict.fromkeys(kind.split("/")[1] for kind in kinds))
+    whole = [name for name, row in results.items() if all(kind in row for kind in kinds)]
+    if not kinds:
+        return ""
+    parts = [name for name in results if name not in whole]
+    heads = ["operator", *whole, *(["left out", "lower by"] if parts else [])]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for operator in operators:
+
+        def psnr(name: str, of: str = operator) -> list[float]:
+            return [results[name][f"{of}/{crf}"].mean["psnr"] for crf in crfs if f"{of}/{crf}" in results[name]]
+
+        cells = [operator, *(_figures(psnr(name)) for name in whole)]
+        own = next((found for found in map(psnr, parts) if found), [])
+        if parts:
+            lower = f"{np.mean(psnr(whole[0])) - np.mean(own):.1f}" if own and whole else "–"
+            cells += [_figures(own), lower]
+        lines.append(f"| {' | '.join(cells)} |")
+    return f"PU21-PSNR at CRF {' / '.join(crfs)}\n\n" + "\n".join(lines) + "\n"
+
+
+def _figures(values: Sequence[float]) -> str:
+    return " / ".join(f"{value:.1f}" for value in values) or "–"
+
+
 def _number(value: float) -> float | None:
     return round(value, 5) if math.isfinite(value) else None
 
@@ -69,7 +102,8 @@ def _number(value: float) -> float | None:
 def write_report(results: Results, folder: Path) -> tuple[Path, Path]:
     """Write `report.md` and `report.json` into an existing folder. Raises StorageError."""
     table, data = folder / "report.md", folder / "report.json"
-    write_beside(table, markdown_table(results).encode())
+    tables = (markdown_table(results), degradation_table(results))
+    write_beside(table, "\n".join(filter(None, tables)).encode())
     write_beside(data, json.dumps(as_json(results), indent=1).encode())
     return table, data
 

@@ -1,7 +1,8 @@
 """The fixed test of SDR expansion: seeded views of held-out scenes under three tone curves that no method is told.
 
 It owns the curves and the samples. It must not know methods, nor how they are scored: `protocol` does that. A sample is
-a bracket of one exposure: the SDR codes, and the light that they were made of.
+a bracket of one exposure: the SDR codes, and the light that they were made of. The same views can also go through the
+chain that training draws from: an operator of `tone_mapping`, 8 bits and x264, kinds such as `bt2446a/23`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from PIL import Image
 
 from hdrgen_server.evaluate.protocol import bright_sample
 from hdrgen_server.training.brackets import Array, BracketSample, Camera
+from hdrgen_server.training.degradations import CRFS, SPACE, through_x264
 from hdrgen_server.training.scenes import Scene
+from hdrgen_server.training.tone_mapping import OPERATORS, tone_map
 from hdrgen_server.training.views import LUMINANCE
 from nuke_hdrgen.wire.errors import BadParameter
 
@@ -51,18 +54,29 @@ def hable(scene_linear_hwc: Array) -> Byte:
 
 
 KINDS: Mapping[str, Callable[[Array], Byte]] = MappingProxyType({"a": hard_clip, "b": reinhard_jpeg, "c": hable})
+DEGRADATIONS = tuple(f"{operator}/{crf}" for operator in OPERATORS for crf in CRFS)
 
 
 def samples(kind: str, scenes: Sequence[Scene], count: int) -> Iterator[BracketSample]:
-    """The first `count` plates under a curve, the scenes in turn: the same views under each. Raises BadParameter for an
-    unknown curve, BadInput for a scene without a bright view.
+    """The first `count` plates of a kind, the scenes in turn: the same views under each. Raises BadParameter for an
+    unknown kind, BadInput for a scene without a bright view.
     """
-    if kind not in KINDS:
-        raise BadParameter(f"there is no tone curve {kind!r}; there are: {', '.join(KINDS)}")
+    if kind not in KINDS and kind not in DEGRADATIONS:
+        raise BadParameter(f"there is no tone curve {kind!r}; there are: {', '.join((*KINDS, *DEGRADATIONS))}")
     for index in range(count):
         view = bright_sample(scenes[index % len(scenes)], index, (0.0,), 0)
-        codes = KINDS[kind](view.scene_linear_hwc).astype(np.float32) / np.float32(255)
-        yield BracketSample(codes[None], (0.0,), 0, view.scene_linear_hwc, view.scene)
+        light_hwc = view.scene_linear_hwc
+        if kind in KINDS:
+            codes, encoding = codes_of(kind, light_hwc), view.encoding
+        else:
+            operator, crf = kind.split("/")
+            codes, encoding = through_x264(tone_map(light_hwc, operator), int(crf)), SPACE
+        yield BracketSample(codes[None], (0.0,), 0, light_hwc, view.scene, encoding=encoding)
+
+
+def codes_of(kind: str, scene_linear_hwc: Array) -> Array:
+    """Light under one of the three curves as 8-bit sRGB codes, (H, W, 3) float32 in [0, 1]."""
+    return KINDS[kind](scene_linear_hwc).astype(np.float32) / np.float32(255)
 
 
 def _srgb(light_hwc: npt.NDArray[np.floating]) -> Byte:

@@ -15,16 +15,19 @@ from hdrgen_server.evaluate.protocol import Draw, Method
 
 @dataclass(frozen=True)
 class Suite:
-    """The test of one operation."""
+    """The test of one operation; `degradations` are kinds beyond its own: those that training draws from."""
 
     kinds: tuple[str, ...]
     draw: Draw
     methods: Mapping[str, Method]
+    degradations: tuple[str, ...] = ()
 
 
 SUITES: Mapping[str, Suite] = MappingProxyType(
     {
         "hdrfuse": Suite(tuple(protocol.KINDS), protocol.samples, baselines.METHODS),
-        "sdr2hdr": Suite(tuple(sdr_protocol.KINDS), sdr_protocol.samples, sdr_baselines.METHODS),
+        "sdr2hdr": Suite(
+            tuple(sdr_protocol.KINDS), sdr_protocol.samples, sdr_baselines.METHODS, sdr_protocol.DEGRADATIONS
+        ),
     }
 )

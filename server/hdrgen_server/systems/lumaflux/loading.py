@@ -43,24 +43,27 @@ NOT_STRUCTURE = ("sample_size", "scaling_factor", "shift_factor", "vision_use_he
 Tensors = Mapping[str, Tensor]
 
 
-def load_lumaflux(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -> LumaFlux:
+def load_lumaflux(
+    config: LumaFluxConfig, folder: Path, dtype: torch.dtype, without: frozenset[str] = frozenset()
+) -> LumaFlux:
     """The networks in a pack's folder, on the CPU; transformer and image encoder in `dtype`, the rest in float32.
 
-    Raises BadInput naming the file and what in it is wrong.
+    `without` names modules of the adapters that were left out in training. Raises BadInput naming the file and what in
+    it is wrong.
     """
     return LumaFlux(
         config,
         load_transformer(config, folder, dtype).eval(),
         load_vae(config, folder).eval(),
         load_encoder(config, folder, dtype).eval(),
-        load_adapters(config, folder / ADAPTERS_FILE).eval(),
+        load_adapters(config, folder / ADAPTERS_FILE, without).eval(),
     )
 
 
-def load_adapters(config: LumaFluxConfig, path: Path) -> Adapters:
+def load_adapters(config: LumaFluxConfig, path: Path, without: frozenset[str] = frozenset()) -> Adapters:
     """The adapters of a file with the published names. Raises BadInput naming the first tensor that does not fit."""
     with torch.device("meta"):
-        adapters = Adapters(config)
+        adapters = Adapters(config, without)
     state = published_names({name: tensor.float() for name, tensor in _read(path).items()})
     fill(adapters, state, str(path))
     return adapters

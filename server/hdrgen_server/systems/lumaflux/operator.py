@@ -25,6 +25,7 @@ from hdrgen_server.image.finish import result_weight
 from hdrgen_server.networks.offload import helps, place
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.layers import GENERATED
+from hdrgen_server.systems.lumaflux.adapters import MODULES
 from hdrgen_server.systems.lumaflux.config import CONFIGS
 from hdrgen_server.systems.lumaflux.detail import anchor_stops, keep_detail
 from hdrgen_server.systems.lumaflux.flow import DRAFT_STEPS, FINAL_STEPS
@@ -40,12 +41,20 @@ OUTSIDE = 1e-4
 
 
 def create(pack: Pack, device: str) -> LumaFluxOperator:
-    """Load a pack onto a device. Raises BadInput naming the file that is missing, damaged or another model's."""
+    """Load a pack onto a device; its option `without` lists the modules that its training left out.
+
+    Raises BadInput naming the file that is missing, damaged or another model's.
+    """
     name = str(pack.options.get("config", ""))
     if name not in CONFIGS:
         raise BadInput(f"pack {pack.name} has config {name!r}, which is none of {', '.join(CONFIGS)}; add it again")
+    without = frozenset(map(str, pack.options.get("without", ())))
+    if without - set(MODULES):
+        raise BadInput(
+            f"pack {pack.name} leaves out {min(without - set(MODULES))!r}, which is no module; make it again"
+        )
     on_cuda = device.startswith("cuda")
-    model = load_lumaflux(CONFIGS[name], pack.path, torch.bfloat16 if on_cuda else torch.float32)
+    model = load_lumaflux(CONFIGS[name], pack.path, torch.bfloat16 if on_cuda else torch.float32, without)
     return LumaFluxOperator(pack.descriptor, model.to(torch.device(device)), ON_CUDA if on_cuda else ON_CPU)
 
 
