@@ -106,6 +106,59 @@ def test_what_is_done_stays_when_a_movie_ends_early(hdrgen: Run, alone: Path, ta
     assert 4 <= len(done) <= 7
 
 
+def test_ten_bits_of_an_odd_size_in_422(hdrgen: Run, alone: Path) -> None:
+    luma = np.linspace(64, 940, 33).round().astype(np.uint16)[None].repeat(17, 0)
+    neutral = np.full((17, 17), 512, np.uint16)
+    write_movie(alone / "in.mkv", [[luma, neutral, neutral]] * 3, Make("ffv1", "yuv422p10le", options={}))
+    status, _, err = hdrgen("sdr2hdr", "in.mkv", "-o", "out.####.exr", *LINEAR, "--preserve-plate")
+    assert status == 0, err
+    result = read_exr_frame(alone / "out.0003.exr")
+    assert (result.width, result.height) == (33, 17)
+    codes = (luma[0] - 64.0) / 876
+    kept = codes < 249.4 / 255
+    light = CURVES["rec1886"].decode(codes[kept])
+    np.testing.assert_allclose(result.rgb[8, kept], light[:, None].repeat(3, 1), rtol=1e-4, atol=1e-6)
+    status, _, err = hdrgen("sdr2hdr", "in.mkv", "-o", "out.mp4")
+    assert status == 0, err
+    assert "4:4:4" in err
+    with av.open(str(alone / "out.mp4")) as container:
+        frames = list(container.decode(video=0))
+    assert [(frame.width, frame.height) for frame in frames] == [(33, 17)] * 3
+
+
+def test_what_is_done_stays_when_a_movie_turns_interlaced(hdrgen: Run, alone: Path) -> None:
+    parts = (("a.h264", Make()), ("b.h264", Make(interlaced=True)))
+    data = [write_movie(alone / name, [ramp(n) for n in range(4)], make).read_bytes() for name, make in parts]
+    (alone / "in.mp4").write_bytes(b"".join(data))
+    status, _, err = hdrgen("sdr2hdr", "in.mp4", "-o", "out.####.exr", *LINEAR)
+    assert status == 2
+    assert err.splitlines()[-1] == "hdrgen: in.mp4 is interlaced from frame 5 on; deinterlace it first"
+    assert sorted(p.name for p in alone.glob("out.*")) == [f"out.{n:04d}.exr" for n in range(1, 5)]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "stamps", "words"),
+    [
+        ("a.mp4", Make("libx265", "yuv420p10le", tags=Tagging(9, 16, 9), options={}), None, "is tagged PQ (HDR)"),
+        ("a.mp4", Make(tags=Tagging(1, 9, 1)), None, "is tagged logarithmic"),
+        ("a.mp4", Make(interlaced=True), None, "is interlaced"),
+        ("a.mp4", Make(), (0, 40, 80, 200), "has a variable frame rate: frame 3 lasts 0.12 s, most last 0.04 s"),
+        ("a.mp4", Make(tags=Tagging(levels=2)), None, "is flagged full range, but its luma ends at the codes 16"),
+    ],
+)
+def test_movies_that_are_no_sdr_as_they_say(
+    hdrgen: Run, alone: Path, name: str, make: Make, stamps: tuple[int, ...] | None, words: str
+) -> None:
+    planes = ramp() if "10" not in make.pixels else [p.astype(np.uint16) * 4 for p in ramp()]
+    write_movie(alone / name, [planes] * 4, make, stamps)
+    status, out, err = hdrgen("sdr2hdr", name, "-o", "out.####.exr")
+    assert (status, out) == (2, "")
+    assert f"hdrgen: {name} " in err
+    assert words in err
+    assert err.count("\n") == 1
+    assert [p.name for p in alone.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

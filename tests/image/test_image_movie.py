@@ -254,6 +254,28 @@ def test_a_movie_that_ends_early(tmp_path: Path, suffix: str) -> None:
         open_movie(tmp_path / "none.mp4")
 
 
+@pytest.mark.parametrize(
+    ("size", "make", "words"),
+    [
+        ((32, 24), Make(), "changes to 32x24 at frame 41; split it there"),
+        ((64, 48), Make(interlaced=True), "is interlaced from frame 41 on; deinterlace it first"),
+        ((64, 48), Make(tags=Tagging(9, 16, 9)), "changes its colour tags at frame 41; split it there"),
+        ((64, 48), Make(tags=Tagging(levels=2)), "changes its colour tags at frame 41; split it there"),
+    ],
+)
+def test_a_movie_that_turns_into_another(tmp_path: Path, size: tuple[int, int], make: Make, words: str) -> None:
+    parts = (
+        write_movie(tmp_path / "a.h264", [ramp(n) for n in range(40)]),
+        write_movie(tmp_path / "b.h264", [ramp(n, size) for n in range(3)], make),
+    )
+    (tmp_path / "both.h264").write_bytes(b"".join(part.read_bytes() for part in parts))
+    movie = open_movie(tmp_path / "both.h264")
+    seen: list[int] = []
+    with pytest.raises(BadInput, match=rf"both\.h264 {words}"):
+        seen.extend(frame.number for frame in read_frames(movie))
+    assert seen == list(range(1, 41))
+
+
 def test_an_edit_list_leaves_frames_out(tmp_path: Path) -> None:
     """A copy that starts inside a group of pictures has samples that are never shown."""
     whole = write_movie(tmp_path / "whole.mp4", [ramp(n) for n in range(12)], Make(options={"qp": "0", "g": "12"}))

@@ -96,16 +96,22 @@ def open_movie(path: Path, overrides: Overrides | None = None) -> Movie:
 def read_frames(movie: Movie) -> Iterator[Frame]:
     """Decode the frames in order, numbered from 1: float32 R'G'B'(A) codes, nominally 0..1, upright.
 
-    Raises BadInput, after the frames before it, where a frame is damaged, has another size, or the movie ends before
-    the last frame that it announces.
+    Raises BadInput, after the frames before it, where a frame is damaged, interlaced, or of another size or colour than
+    the first, and where the movie ends before the last frame that it announces.
     """
     count = 0
+    first: tuple[int, ...] = ()
     with _opened(movie.path) as (container, stream):
         stream.thread_type = "AUTO"
         try:
             for decoded in container.decode(stream):
                 if decoded.is_corrupt:
                     raise BadInput(f"{movie.path} is damaged at frame {count + 1}; what is before it is done")
+                first = first or _colour(decoded)
+                if decoded.interlaced_frame:
+                    raise BadInput(f"{movie.path} is interlaced from frame {count + 1} on; deinterlace it first")
+                if _colour(decoded) != first:
+                    raise BadInput(f"{movie.path} changes its colour tags at frame {count + 1}; split it there")
                 frame = _frame(decoded, movie, count + 1)
                 count += 1
                 yield frame
@@ -129,6 +135,12 @@ def codes_of(decoded: VideoFrame, how: Coding) -> npt.NDArray[np.float32]:
     if not kind.alpha:
         return rgb
     return np.concatenate([rgb, scaled(found[3], kind.layout.bits, full=True)[..., None]], axis=2)
+
+
+def _colour(decoded: VideoFrame) -> tuple[int, ...]:
+    """What a frame says of its primaries, transfer, matrix and range."""
+    said: Any = decoded
+    return int(said.color_primaries), int(said.color_trc), int(said.colorspace), int(said.color_range)
 
 
 def _frame(decoded: VideoFrame, movie: Movie, number: int) -> Frame:
