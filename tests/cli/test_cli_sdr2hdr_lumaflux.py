@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import OpenEXR
 import pytest
 import torch
 from cli_user import Run
@@ -15,11 +16,19 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from hdrgen_server.image.exr import read_exr_frame
+from hdrgen_server.colour.curves import CURVES
+from hdrgen_server.image.exr import read_exr_frame, write_exr
 from hdrgen_server.systems.lumaflux.adapters import Adapters
 from hdrgen_server.systems.lumaflux.config import CONFIGS
 
+LINEAR = ("--colourspace", "lin_rec709_scene")
 pytestmark = pytest.mark.usefixtures("sidecar_ends")
+
+
+def dtypes(path: Path) -> set[str]:
+    """The types of a file's colour channels."""
+    with OpenEXR.File(str(path), separate_channels=True) as file:
+        return {str(file.channels()[name].pixels.dtype) for name in "RGB"}
 
 
 @pytest.fixture
@@ -58,3 +67,18 @@ def test_a_still_goes_through_the_worker_once_the_licence_is_accepted(hdrgen: Ru
     generated = np.asarray(result.layers["hdrgen.generated"])
     assert (generated[6:18, 12:38] == 1).all()
     assert generated[24:].max() == 0
+
+    # The plate kept: bit for bit in a float EXR, and to half's own rounding in a half one.
+    assert hdrgen(*asked[:3], "kept.exr", *asked[4:-2], *LINEAR, "--preserve-plate")[0] == 0
+    kept = read_exr_frame(alone / "kept.exr")
+    assert dtypes(alone / "kept.exr") == {"float32"}
+    seen = (codes / np.float32(255)).astype(np.float64)  # as a plate is read: codes are float32
+    plate = CURVES["srgb"].decode(seen).astype(np.float32)
+    unclipped = (codes < 250).all(axis=2)
+    assert 0.5 < unclipped.mean() < 0.9
+    assert kept.rgb[unclipped].tobytes() == plate[unclipped].tobytes()
+    assert kept.rgb[~unclipped].tobytes() != plate[~unclipped].tobytes()
+    write_exr(kept, alone / "half.exr", half=True)
+    assert dtypes(alone / "half.exr") == {"float16"}
+    rounded = read_exr_frame(alone / "half.exr").rgb[unclipped]
+    np.testing.assert_allclose(rounded, plate[unclipped], rtol=2**-11, atol=2**-25)
