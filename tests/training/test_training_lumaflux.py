@@ -24,6 +24,7 @@ from hdrgen_server.training import lumaflux, lumaflux_pack, pairs
 from hdrgen_server.training.loop import Schedule
 from hdrgen_server.training.lumaflux import Choice, LumaFluxTask, Weights, light_terms, start, train_lumaflux
 from hdrgen_server.training.recipe import Recipe, load_recipe
+from hdrgen_server.training.tone_mapping import OPERATORS
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 TINY = LumaFluxConfig(
@@ -191,6 +192,10 @@ def test_parts_and_operators_can_be_left_out(folder: Path, backbone: Path, tmp_p
     assert not state["rqs.head.4.weight"].any()
     assert any(tensor.abs().any() for name, tensor in state.items() if "coupler.w_p.2" in name)
     assert len(operators) == 7
+    alone = pairs.held_out_pairs(folder, 1000.0, operators=("reinhard",))
+    seven, every = (pairs.held_out_pairs(folder, 1000.0, names) for names in (operators, tuple(OPERATORS)))
+    assert all(torch.equal(one.sdr, other.sdr) for one, other in zip(seven, every, strict=True))  # the first in turn
+    assert not any(torch.equal(one.sdr, other.sdr) for one, other in zip(seven, alone, strict=True))
     choice = Choice(without=without, operators=operators)
     lumaflux_pack.write_pack(recipe(3), choice, tmp_path / "run", backbone, tmp_path / "pack")
     pack = read_pack(tmp_path / "pack")

@@ -124,8 +124,8 @@ class LumaFluxTask:
 
     @functools.cached_property
     def held_out(self) -> tuple[Pairs, ...]:
-        """The fixed held-out pairs."""
-        return held_out_pairs(self._source.folder, self.flux.config.peak_nits)
+        """The fixed held-out pairs, by the operators that training sees: the best weights are chosen on them."""
+        return held_out_pairs(self._source.folder, self.flux.config.peak_nits, self._source.operators)
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Held-out figures; `error` is the mean absolute error of log2 luminance in stops, or of velocities."""

@@ -117,16 +117,15 @@ def batch_of(drawn: Sequence[tuple[Array, Array, int]]) -> Pairs:
     return Pairs(sdr, hdr, sum(pair[2] for pair in drawn) / hdr.numel())
 
 
-def held_out_pairs(folder: Path, peak_nits: float) -> tuple[Pairs, ...]:
+def held_out_pairs(folder: Path, peak_nits: float, operators: Sequence[str] = tuple(OPERATORS)) -> tuple[Pairs, ...]:
     """A fixed set: two views of every held-out panorama, the operators and CRFs in turn."""
     found: list[Pairs] = []
-    names = tuple(OPERATORS)
     for number, scene in enumerate(scenes_of(folder, held_out=True)):
         for index in range(HELD_OUT_EACH):
             rng = np.random.default_rng((37, number, index))
             light_hwc = view_of(rng, scene, HELD_OUT_SIDE)
             turn = HELD_OUT_EACH * number + index
-            made = degrade(light_hwc, rng, (names[turn % len(names)],), (CRFS[turn % len(CRFS)],))
+            made = degrade(light_hwc, rng, (operators[turn % len(operators)],), (CRFS[turn % len(CRFS)],))
             found.append(batch_of([(made.codes_hwc, *pq_codes(light_hwc, peak_nits))]))
     return tuple(found)
 
