@@ -17,8 +17,8 @@ from hdrgen_server.image.exr import write_exr
 from hdrgen_server.settings import Settings, load_settings
 
 COMMANDS = [
-    "hdrfuse", "sdr2hdr", "serve", "status", "doctor", "preview", "evaluate", "bench", "config", "nuke-path", "demo",
-    "submit",
+    "hdrfuse", "sdr2hdr", "txt2hdr", "serve", "status", "doctor", "preview", "evaluate", "bench", "config", "nuke-path",
+    "demo", "submit",
     "train gmodiff", "train autoencoder", "packs list", "packs show", "packs add", "packs verify", "packs accept",
     "cache list", "cache prune",
 ]  # fmt: skip

@@ -114,6 +114,8 @@ def test_start_pictures_that_do_not_fit_are_refused():
     operator = new_operator()
     with pytest.raises(BadInput, match="is 64 x 64, the result 96 x 64"):
         run(operator, (picture(64, 64),))
+    wider = run(operator, (picture(102, 64),), strength=0.0)
+    np.testing.assert_array_equal(wider.pixels, picture(102, 64).pixels[:, 3:99])
     with pytest.raises(BadInput, match="one start picture, got 2"):
         run(operator, (picture(), picture()))
     broken = picture()

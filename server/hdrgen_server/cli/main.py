@@ -31,6 +31,7 @@ from hdrgen_server.cli import (
     status,
     submit,
     train,
+    txt2hdr,
 )
 from nuke_hdrgen.wire.errors import Cancelled, HDRGenError
 
@@ -57,6 +58,7 @@ app = typer.Typer(
 )
 app.command("hdrfuse", short_help="Fuse a bracket into one scene-linear EXR.")(hdrfuse.command)
 app.command("sdr2hdr", short_help="Expand an SDR still, sequence or movie.")(sdr2hdr.command)
+app.command("txt2hdr", short_help="Draw a prompt in scene-linear light.")(txt2hdr.command)
 app.command("serve", short_help="Run the sidecar in the foreground.")(serve.command)
 app.command("status", short_help="Say what the sidecar is doing.")(status.command)
 app.command("doctor", short_help="Say what is wrong here, and what to do.")(doctor.command)

@@ -48,9 +48,13 @@ def exposure_ladder(frame: Frame, evs: Sequence[float] = LADDER_EVS, tile_width:
     enlarged), clipped to 0..1 and sRGB-encoded: what stopping it down shows. NaN and Inf pixels are
     magenta. Raises BadInput unless the frame is scene-linear.
     """
+    return tile_sheet(exposure_tiles(frame, evs, tile_width), columns)
+
+
+def exposure_tiles(frame: Frame, evs: Sequence[float], tile_width: int) -> list[tuple[str, Byte]]:
+    """The labelled tiles of `exposure_ladder`, for sheets of several frames. Raises BadInput as it does."""
     linear, broken = _small_rec709(frame, tile_width)
-    tiles = [(f"EV {ev:+g}" if ev else "EV 0", _encoded(linear * np.float32(2.0**ev), broken)) for ev in evs]
-    return tile_sheet(tiles, columns)
+    return [(f"EV {ev:+g}" if ev else "EV 0", _encoded(linear * np.float32(2.0**ev), broken)) for ev in evs]
 
 
 def false_colour(frame: Frame, width: int = 960) -> Byte:

@@ -16,6 +16,8 @@ from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 Float32 = npt.NDArray[np.float32]
 PANORAMA = "panorama"
+MOST_KEPT = 0.8
+"""A start picture of another shape loses what is outside the result's; a fifth of it at most."""
 
 
 def asked_size(descriptor: Descriptor, parameters: Mapping[str, Value]) -> tuple[int, int]:
@@ -30,9 +32,9 @@ def asked_size(descriptor: Descriptor, parameters: Mapping[str, Value]) -> tuple
 
 
 def start_frame(frames: Iterable[Frame], size: tuple[int, int]) -> Frame | None:
-    """The start picture, if there is one, of the result's shape; it may be larger or smaller by whole.
+    """The start picture, if there is one, cut in the middle to the result's shape where it has nearly that.
 
-    Raises BadInput for more than one, another shape, NaN or Inf.
+    It may be larger or smaller. Raises BadInput for more than one, another shape, NaN or Inf.
     """
     starts = list(frames)
     if not starts:
@@ -41,11 +43,21 @@ def start_frame(frames: Iterable[Frame], size: tuple[int, int]) -> Frame | None:
         raise BadInput(f"a prompt takes one start picture, got {len(starts)}")
     frame = starts[0]
     width, height = size
-    if abs(frame.width * height - frame.height * width) > max(width * frame.height, height * frame.width) / 50:
+    kept_width, kept_height = (
+        min(frame.width, frame.height * width / height),
+        min(frame.height, frame.width * height / width),
+    )
+    if kept_width * kept_height < MOST_KEPT * frame.width * frame.height:
         raise BadInput(
             f"the start picture is {frame.width} x {frame.height}, the result {width} x {height}; "
             "set width and height to its shape, or crop it"
         )
     if not np.isfinite(frame.rgb).all():
         raise BadInput("the start picture holds NaN or Inf; clean it first")
-    return frame
+    rows, columns = round(kept_height), round(kept_width)
+    top, left = (frame.height - rows) // 2, (frame.width - columns) // 2
+    if (rows, columns) == (frame.height, frame.width):
+        return frame
+    return frame.with_pixels(
+        frame.pixels[top : top + rows, left : left + columns], data_window=None, display_window=None, layers={}
+    )
