@@ -20,6 +20,7 @@ from nuke_hdrgen.wire.states import JOB, follow
 from nuke_hdrgen.wire.stream import Received
 
 POLL_S = 0.1
+READY_POLL_S = 0.02
 
 FrameBody = Tuple[Frame, Buffer]
 
@@ -30,18 +31,20 @@ def run_job(
     frames: Iterable[FrameBody],
     on_progress: Optional[Callable[[Progress], None]] = None,
     cancel_event: Optional[threading.Event] = None,
+    ready: Optional[Callable[[], bool]] = None,
 ) -> Iterator[Tuple[Result, memoryview]]:
     """Run a job: yields (result, body) as each arrives, while later frames still go up.
 
-    `frames` is pulled in this thread, one frame when the one before has gone, so it may render. A frame's `id` is
-    replaced by the request's. When `cancel_event` is set, the job is cancelled over this and a second connection of the
-    session, which frames under way do not hold up, and Cancelled is raised at the server's answer. Results that were
-    yielded before an error stay valid.
+    `frames` is pulled in this thread, one frame when the one before has gone, so it may render. A server cuts off who
+    leaves a result half read (`upload_grace_s`); where the next frame may take that long, `ready` says when it can be
+    pulled without waiting: until then results come in. A frame's `id` is replaced by the request's. When `cancel_event`
+    is set, the job is cancelled over this and a second connection of the session, which frames under way do not hold
+    up, and Cancelled is raised at the server's answer. Results that were yielded before an error stay valid.
     Leaving the iterator early, or any failure but the server's own `error`, closes the connection, and so ends the job.
 
     Raises what the server reports, and what `Connection.exchange` raises.
     """
-    job = _Job(connection, request, iter(frames), on_progress, cancel_event)
+    job = _Job(connection, request, iter(frames), on_progress, cancel_event, ready)
     try:
         while not job.over:
             received = job.turn()
@@ -92,12 +95,14 @@ class _Job:
         frames: Iterator[FrameBody],
         on_progress: Optional[Callable[[Progress], None]],
         cancel_event: Optional[threading.Event],
+        ready: Optional[Callable[[], bool]],
     ) -> None:
         self._connection = connection
         self._id = request.id
         self._frames = frames
         self._on_progress = on_progress
         self._cancel_event = cancel_event
+        self._ready = ready
         self._state = follow(JOB, "new", request.NAME)
         self._results = 0
         connection.post(request)
@@ -114,8 +119,9 @@ class _Job:
             # Here too: the second connection may be heard before this one's `open`, and then cancels nothing.
             self._connection.post(Cancel(self._id))
             cancel_job(self._connection, self._id)
-        may_upload = self._state == "uploading" and not self._connection.sending
-        received = self._connection.exchange(0.0 if may_upload else POLL_S)
+        uploading = self._state == "uploading" and not self._connection.sending
+        may_upload = uploading and (self._ready is None or self._ready())
+        received = self._connection.exchange(0.0 if may_upload else READY_POLL_S if uploading else POLL_S)
         if received is not None:
             return self._take(received)
         if may_upload:

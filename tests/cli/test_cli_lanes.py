@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -48,6 +48,27 @@ def test_ahead_raises_after_what_came_before() -> None:
         list(lane)
 
 
+def test_ahead_says_when_nothing_has_to_be_waited_for() -> None:
+    go = threading.Event()
+
+    def items() -> Iterator[int]:
+        assert go.wait(10)
+        yield 1
+        assert again.wait(10)
+
+    again = threading.Event()
+    with Ahead(items()) as lane:
+        assert not lane.ready()
+        go.set()
+        until(lane.ready)
+        taken = iter(lane)
+        assert next(taken) == 1
+        assert not lane.ready()
+        again.set()
+        until(lane.ready)
+        assert list(taken) == []
+
+
 def test_ahead_can_be_left() -> None:
     with Ahead(iter(range(10**9)), depth=2) as lane:
         for item in lane:
@@ -56,10 +77,17 @@ def test_ahead_can_be_left() -> None:
     assert threading.active_count() < 50
 
 
+def until(said: Callable[[], bool]) -> None:
+    """Ask again until it is so."""
+    pause = threading.Event()
+    while not said():
+        pause.wait(0.001)
+
+
 def feed(lane: Behind[int], items: Iterable[int]) -> None:
     with lane:
         for item in items:
-            lane.wait_for_room()
+            until(lane.has_room)
             lane.put(item)
 
 
@@ -99,7 +127,7 @@ def test_behind_says_when_there_is_room_and_never_holds_up_a_put() -> None:
             lane.put(item)
         go.set()
         for item in range(6, 40):
-            lane.wait_for_room()
+            until(lane.has_room)
             most[0] = max(most[0], len(waiting))
             waiting.append(item)
             lane.put(item)

@@ -130,6 +130,20 @@ class Jobs(InAFolder):
                 self.assertEqual(found, [(index, BODY) for index in range(4)])
         self.assertEqual([p.frame for p in progress], [0, 1, 2, 3] * 2)
 
+    def test_a_frame_waits_until_it_is_ready_and_results_do_not(self):
+        got, gone = [], []
+
+        def frames():
+            for frame in sent(3):
+                gone.append(frame)
+                yield frame
+
+        with self.gateway() as gateway, self.link(gateway) as connection:
+            for result, _ in run_job(connection, opened(3), frames(), ready=lambda: len(got) == len(gone)):
+                got.append(result.index)
+                self.assertEqual(len(gone), len(got))
+        self.assertEqual(got, [0, 1, 2])
+
     def test_loopback_tcp(self):
         with FakeGateway(None) as gateway, self.link(gateway) as connection:
             self.assertEqual(len(list(run_job(connection, opened(1), sent(1)))), 1)

@@ -70,6 +70,11 @@ class Ahead(Generic[T]):
         self._stop.set()
         self._pool.shutdown()
 
+    def ready(self) -> bool:
+        """Whether the next item, the end or a failure comes without waiting."""
+        assert self._work is not None
+        return self._work.done() or not self._queue.empty()
+
     def __iter__(self) -> Iterator[T]:
         assert self._work is not None
         while True:
@@ -103,16 +108,15 @@ class Ahead(Generic[T]):
 class Behind(Generic[T]):
     """Hands items to `consume` in a thread, in their order; `watch` is the time spent on them.
 
-    `put` never waits: it is called while a message is half sent, which must go on. `wait_for_room` waits until fewer
-    than `depth` are left. Leaving its context waits for all of them, whatever made it end: what was put is done. A
-    failure of `consume` is raised by the next call, or there.
+    Nothing here waits before the end: `put` is called while messages are half sent and half received, which must go
+    on. `has_room` tells whether fewer than `depth` are left. Leaving its context waits for all of them, whatever made
+    it end: what was put is done. A failure of `consume` is raised by the next call, or there.
     """
 
     def __init__(self, consume: Callable[[T], None], depth: int = DEPTH) -> None:
         self.watch = Watch()
         self._consume, self._depth = consume, depth
         self._queue: queue.Queue[T | _Ended] = queue.Queue()
-        self._taken = threading.Event()
         self._pool = ThreadPoolExecutor(1, "hdrgen-behind")
         self._work: Future[None] | None = None
 
@@ -134,13 +138,10 @@ class Behind(Generic[T]):
         self._queue.put(item)
         self._raise_failure()
 
-    def wait_for_room(self) -> None:
-        """Wait until fewer than `depth` items are left."""
-        assert self._work is not None
-        while self._queue.qsize() >= self._depth and not self._work.done():
-            self._taken.wait(POLL_S)
-            self._taken.clear()
+    def has_room(self) -> bool:
+        """Whether fewer than `depth` items are left."""
         self._raise_failure()
+        return self._queue.qsize() < self._depth
 
     def _raise_failure(self) -> None:
         assert self._work is not None
@@ -149,6 +150,5 @@ class Behind(Generic[T]):
 
     def _run(self) -> None:
         while not isinstance(item := self._queue.get(), _Ended):
-            self._taken.set()
             with self.watch:
                 self._consume(item)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,8 +139,9 @@ def expand(link: jobs.Link, shot: Shot, numbers: Sequence[int], ends: Ends, choi
         read = Ahead(shot.plates(numbers))
         written = Behind(write)
         stream = Stream(
-            link, _job(choice), _paced(read, written), len(numbers), encoding,
+            link, _job(choice), read, len(numbers), encoding,
             lambda phase, done, total: _progress(update, report, len(numbers), phase, done, total),
+            lambda: written.has_room() and read.ready(),  # so what is under way stays little
         )  # fmt: skip
         try:
             with read, written:
@@ -154,13 +155,6 @@ def expand(link: jobs.Link, shot: Shot, numbers: Sequence[int], ends: Ends, choi
             watches = {"decode": read.watch, "sidecar": stream.busy, "encode": written.watch}
             report.busy = {name: round(watch.seconds / report.seconds, 3) for name, watch in watches.items()}
             _say_warnings(report)
-
-
-def _paced(read: Iterable[jobs.Plate], written: Behind[Answer]) -> Iterator[jobs.Plate]:
-    """The plates, each once the results before it are nearly written: what is under way stays few."""
-    for plate in read:
-        written.wait_for_room()
-        yield plate
 
 
 def _job(choice: Choice) -> jobs.Job:

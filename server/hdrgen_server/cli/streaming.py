@@ -7,7 +7,7 @@ result files or the terminal.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from hdrgen_server.cli.console import Update
@@ -35,20 +35,30 @@ class Answer:
 class Stream:
     """Iterates over the answers to `count` plates, in their order.
 
-    `busy` runs while the sidecar holds a plate. When the plates fail, or are fewer, the answers to those before come
-    first. Raises then what the plates raised or BadInput, and what the sidecar reports.
+    `ready` says when the next plate comes without waiting: until then answers are received. `busy` runs while the
+    sidecar holds a plate. When the plates fail, or are fewer, the answers to those before come first. Raises then what
+    the plates raised or BadInput, and what the sidecar reports.
     """
 
-    def __init__(self, link: Link, job: Job, plates: Iterable[Plate], count: int, encoding: str, update: Update):
+    def __init__(
+        self,
+        link: Link,
+        job: Job,
+        plates: Iterable[Plate],
+        count: int,
+        encoding: str,
+        update: Update,
+        ready: Callable[[], bool],
+    ) -> None:
         self.busy = Watch()
         self._link, self._job, self._plates, self._count = link, job, plates, count
-        self._encoding, self._update = encoding, update
+        self._encoding, self._update, self._ready = encoding, update, ready
         self._sent: deque[tuple[Sent, Plate]] = deque()
         self._failure: HDRGenError | None = None
 
     def __iter__(self) -> Iterator[Answer]:
         try:
-            yield from self._run(self._link, self._messages(), self._count)
+            yield from self._run(self._link, self._messages(), self._count, self._ready)
         except HDRGenError:
             if self._failure is None:
                 raise
@@ -60,9 +70,11 @@ class Stream:
                 yield from self._run(second, iter(rest), len(rest))
         raise self._failure
 
-    def _run(self, link: Link, messages: Iterator[Sent], count: int) -> Iterator[Answer]:
+    def _run(
+        self, link: Link, messages: Iterator[Sent], count: int, ready: Callable[[], bool] | None = None
+    ) -> Iterator[Answer]:
         request = request_of(self._job, count, self._encoding)
-        for result, body in run_job(link, request, messages, self._step):
+        for result, body in run_job(link, request, messages, self._step, ready=ready):
             _, plate = self._sent.popleft()
             if not self._sent:
                 self.busy.stop()
