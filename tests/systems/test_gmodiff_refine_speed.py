@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from refine_cases import TINY, localised, random_initial, random_inputs, random_
 from torch import Tensor, nn
 
 from hdrgen_server.systems.gmodiff.final import SecondStage
+from hdrgen_server.systems.gmodiff.refine.bands import BandedRefinement, BandedResnet, BandedUpsample, use_bands
 from hdrgen_server.systems.gmodiff.refine.config import REFINERS, RefinerConfig
 from hdrgen_server.systems.gmodiff.refine.frame import FrameRefiner
 from hdrgen_server.systems.gmodiff.refine.lora import add_lora
@@ -102,6 +104,34 @@ def test_a_prepared_refiner_gives_the_same_map(config: RefinerConfig) -> None:
     assert not torch.equal(expected, inputs[0])
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=0)
     assert torch.equal(found, again)
+
+
+@pytest.mark.parametrize("size", [(33, 50), (64, 24), (26, 25)])
+def test_blocks_in_bands_are_the_plain_ones(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    refiner = stirred(random_refiner(WIDE), amount=0.1).requires_grad_(requires_grad=False)
+    up: Any = refiner.vae.decoder.up_blocks[0]
+    plain = nn.ModuleDict({"resnet": up.resnets[0], "up": up.upsamplers[0], "refinement": refiner.blocks[0]})
+    picture, features = torch.randn(1, 96, *size) + 3, torch.randn(1, 96, *size)
+    prior = torch.randn(1, WIDE.unet.cross_attention_dim, 4, 3)
+    expected = [plain["resnet"](picture, None), plain["up"](picture), plain["refinement"](picture, features, prior)]
+    names = list(plain.state_dict())
+    use_winograd(plain)
+    assert use_bands(plain) == 3
+    assert list(plain.state_dict()) == names
+    with torch.inference_mode():
+        found = [plain["resnet"](picture), plain["up"](picture), plain["refinement"](picture.clone(), features, prior)]
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).abs().max() < 5e-5 * other.abs().max()
+    assert torch.equal(plain["resnet"](picture.requires_grad_(requires_grad=True)), plain["resnet"](picture))
+
+
+def test_only_blocks_of_the_autoencoder_run_in_bands() -> None:
+    refiner = prepare(adapted_refiner(WIDE), CPU, torch.float32)
+    banded = (BandedResnet, BandedUpsample, BandedRefinement)
+    kinds = {type(m) for part in (refiner.vae, refiner.condition, refiner.blocks) for m in part.modules()}
+    assert kinds.issuperset(banded)
+    assert not any(isinstance(m, banded) for m in refiner.unet.modules())
 
 
 def test_bfloat16_is_used_where_it_holds_and_nowhere_else() -> None:

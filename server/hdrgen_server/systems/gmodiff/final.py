@@ -21,10 +21,9 @@ from hdrgen_server.systems.gmodiff.refine.initial import Initial
 from hdrgen_server.systems.gmodiff.refine.loading import BASE_FILE, REFINED_FILE, load_base, load_refined
 from hdrgen_server.systems.gmodiff.refine.model import Refiner, mask_weight
 from hdrgen_server.systems.gmodiff.refine.prepare import prepare
-from hdrgen_server.systems.gmodiff.refine.tiling import Tiling
+from hdrgen_server.systems.gmodiff.refine.tiling import LARGE, Tiling
 
 Array = npt.NDArray[np.float32]
-ON_CUDA = Tiling(latents=256, pixels=2048)
 
 
 def load_refiner(pack: Pack, config: RefinerConfig, device: str, *, offloaded: bool = False) -> Refiner:
@@ -49,7 +48,8 @@ class SecondStage:
 
     def tiling(self, asked: int, rung: int) -> Tiling:
         """Tiles for a device or for an edge in pixels that was asked for (0: none), halved once a rung from 2."""
-        tiling = ON_CUDA if self._device.startswith("cuda") else Tiling()
+        whole = self.refiner.config.merge == "decoded" or self._device.startswith("cuda")
+        tiling = LARGE if whole else Tiling()
         if asked:
             factor = self.refiner.config.vae.factor
             tiling = Tiling(

@@ -39,10 +39,13 @@ class RefinementBlock(nn.Module):
 
     def forward(self, decoded: Tensor, encoded: Tensor, prior: Tensor) -> Tensor:
         """Decoder features (B, C, h, w), with encoder features (B, S, h, w) under c_L (B, D, rows, columns) added."""
-        gate = torch.sigmoid(self.gate(prior.movedim(1, -1)).movedim(-1, 1))
         joined = self.join(torch.cat([decoded, encoded], dim=1))
-        gate = F.interpolate(gate, size=joined.shape[2:], mode="bilinear", align_corners=False)
-        return decoded + self.out(joined * gate)
+        return decoded + self.out(joined * self.gates(prior, joined.shape[2:]))
+
+    def gates(self, prior: Tensor, size: Sequence[int]) -> Tensor:
+        """What c_L multiplies the joined features by, (B, S, *size), in (0, 1)."""
+        gate = torch.sigmoid(self.gate(prior.movedim(1, -1)).movedim(-1, 1))
+        return F.interpolate(gate, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 class ReleasedBlock(nn.Module):

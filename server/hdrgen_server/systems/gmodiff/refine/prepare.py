@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from hdrgen_server.networks.nafnet import in_channels_last
+from hdrgen_server.systems.gmodiff.refine.bands import use_bands
 from hdrgen_server.systems.gmodiff.refine.lora import merge_lora
 from hdrgen_server.systems.gmodiff.refine.model import Refiner
 from hdrgen_server.systems.gmodiff.refine.winograd import use_winograd
@@ -33,8 +34,8 @@ def prepare(refiner: Refiner, device: torch.device, dtype: torch.dtype) -> Refin
     """A loaded refiner, in place: adapters merged, without gradients, on the device, in channels_last memory.
 
     `dtype` is the lowest format wanted: every part is held in it, or in what the table says where that holds more. On
-    a CPU in float32 the large convolutions run by Winograd's algorithm; on CUDA cudnn looks for the fastest ones, which
-    tiles of one size make worth it.
+    a CPU in float32 the large convolutions run by Winograd's algorithm, their blocks in bands of rows; on CUDA cudnn
+    looks for the fastest ones, which tiles of one size make worth it.
     """
     merge_lora(refiner)
     refiner.eval().requires_grad_(requires_grad=False).to(device)
@@ -47,6 +48,8 @@ def prepare(refiner: Refiner, device: torch.device, dtype: torch.dtype) -> Refin
         torch.backends.cudnn.benchmark = True
     else:
         use_winograd(refiner)
+        for part in (refiner.vae, refiner.condition, refiner.blocks):
+            use_bands(part)
     return in_channels_last(refiner)
 
 

@@ -43,6 +43,8 @@ class Tiling:
 
 
 UNTILED = Tiling(0, 0, 0, 0)
+LARGE = Tiling(latents=256, pixels=2048)
+"""In one piece up to 2048 pixels: the exact result, where all of a frame is decoded or memory is no matter."""
 
 
 def gaussian_tiles(height: int, width: int, tile: int, overlap: int, multiple: int) -> list[Tile]:

@@ -3,13 +3,15 @@
 It owns the algorithm and which convolutions it is worth it for. It must not know which network they belong to. Four
 outputs along an axis take six products where the plain sum takes twelve, so that a plane costs 2.25 products a pixel
 and pair of channels instead of 9 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016). The
-products are one batch of matrix products a band of rows, small enough for the caches. Weights are transformed at every
-call: kept, they would be four times as large. Values differ from the plain sum's by about 1e-5 of the largest.
+products are one batch of matrix products a band of rows, small enough for the caches; where a band's input comes from
+is the caller's, so that what precedes a convolution need not be held for a whole picture. Weights are transformed at
+every call: kept, they would be four times as large. Values differ from the plain sum's by about 1e-5 of the largest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeGuard
 
 import torch
@@ -23,6 +25,18 @@ _WEIGHT = (
     (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6),
     (0, 0, 1),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is convolved: `fill(into, first, last)` writes its rows from `first` to `last` to a tensor (rows, width,
+    channels).
+    """
+
+    height: int
+    width: int
+    channels: int
+    fill: Callable[[Tensor, int, int], None]
 
 
 class Winograd(nn.Conv2d):
@@ -57,27 +71,45 @@ def use_winograd(module: nn.Module) -> int:
 
 def convolve(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002 (as torch names it)
     """A 3x3 convolution of (B, C, H, W) with zeros around it, as channels_last."""
-    batch, channels, height, width = input.shape
-    rows, columns = -(-height // TILE), -(-width // TILE)
-    made_nchw = torch.empty(
-        batch, weight.shape[0], TILE * rows, TILE * columns, memory_format=torch.channels_last, dtype=input.dtype
+    batch, _, height, width = input.shape
+    made = torch.empty(
+        batch, weight.shape[0], height, width, memory_format=torch.channels_last, dtype=input.dtype, device=input.device
     )
-    inputs_hwc, made_hwc = input.permute(0, 2, 3, 1), made_nchw.permute(0, 2, 3, 1)
+    for source, target in zip(input.permute(0, 2, 3, 1), made.permute(0, 2, 3, 1), strict=True):
+        for rows, found_hwc in bands(rows_of(source), weight, bias):
+            target[rows] = found_hwc
+    return made
+
+
+def rows_of(picture_hwc: Tensor) -> Source:
+    """A picture (H, W, C) as it is."""
+
+    def fill(into: Tensor, first: int, last: int) -> None:
+        into.copy_(picture_hwc[first:last])
+
+    return Source(*picture_hwc.shape, fill)
+
+
+def bands(source: Source, weight: Tensor, bias: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """A 3x3 convolution with zeros around it, a band of rows (rows, W, O) at a time.
+
+    A band is overwritten by the next.
+    """
+    rows, columns = -(-source.height // TILE), -(-source.width // TILE)
     transformed = _transformed(weight)
-    values = POINTS * POINTS * columns * max(channels, weight.shape[0])
+    values = POINTS * POINTS * columns * max(source.channels, weight.shape[0])
     band = min(rows, max(-(-BAND_TILES // columns), BAND_VALUES // values, 1))
-    padded_hwc = torch.zeros(TILE * band + 2, TILE * columns + 2, channels)
-    for source_hwc, target_hwc in zip(inputs_hwc, made_hwc, strict=True):
-        for start in range(0, rows, band):
-            count = min(band, rows - start)
-            part_hwc = _padded(source_hwc, TILE * start - 1, padded_hwc[: TILE * count + 2])
-            target = target_hwc[TILE * start : TILE * (start + count)]
-            _band(part_hwc, transformed, target.view(count, TILE, columns, TILE, -1))
-            if bias is not None:
-                target += bias
-    if made_nchw.shape[2:] == input.shape[2:]:
-        return made_nchw
-    return made_nchw[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
+    padded_hwc = weight.new_zeros(TILE * band + 2, TILE * columns + 2, source.channels)
+    found_hwc = weight.new_empty(TILE * band, TILE * columns, weight.shape[0])
+    for start in range(0, rows, band):
+        count = min(band, rows - start)
+        part_hwc = _padded(source, TILE * start - 1, padded_hwc[: TILE * count + 2])
+        target = found_hwc[: TILE * count]
+        _band(part_hwc, transformed, target.view(count, TILE, columns, TILE, -1))
+        if bias is not None:
+            target += bias
+        covered = slice(TILE * start, min(TILE * (start + count), source.height))
+        yield covered, target[: covered.stop - covered.start, : source.width]
 
 
 def _suits(child: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -97,11 +129,11 @@ def _transformed(weight: Tensor) -> Tensor:
     return (both @ taps).view(POINTS * POINTS, weight.shape[0], weight.shape[1]).transpose(1, 2)
 
 
-def _padded(source_hwc: Tensor, top: int, into_hwc: Tensor) -> Tensor:
+def _padded(source: Source, top: int, into_hwc: Tensor) -> Tensor:
     """Rows of the source from `top` on, with a border of zeros; columns beyond the source stay the zeros they are."""
-    first, last = max(top, 0), min(top + into_hwc.shape[0], source_hwc.shape[0])
+    first, last = max(top, 0), min(top + into_hwc.shape[0], source.height)
     into_hwc[: first - top].zero_()
-    into_hwc[first - top : last - top, 1 : source_hwc.shape[1] + 1] = source_hwc[first:last]
+    source.fill(into_hwc[first - top : last - top, 1 : source.width + 1], first, last)
     into_hwc[last - top :].zero_()
     return into_hwc
 
