@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
 
-from hdrgen_server.systems.gmodiff.refine.loading import check, fill
+from hdrgen_server.networks.tensors import check, fill
 from hdrgen_server.systems.qwenlinear.config import LinearConfig
 from hdrgen_server.systems.qwenlinear.normalise import LightNorm
 from hdrgen_server.systems.qwenlinear.widen import Way, widen_transformer

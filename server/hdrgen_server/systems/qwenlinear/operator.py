@@ -38,7 +38,9 @@ class DualLook:
         """The linear head's light; with `aovs` the other head's sRGB codes as layers, as they are."""
         light_hwc = _hwc(self._norm.inverse(_planes(picture_hwc[..., 3:])))
         codes_hwc = (picture_hwc[..., :3] + 1) / 2
-        layers = {f"{TONE_MAPPED}{name}": np.ascontiguousarray(codes_hwc[..., i]) for i, name in enumerate("rgb")}
+        layers: dict[str, Float32] = {
+            f"{TONE_MAPPED}{name}": np.ascontiguousarray(codes_hwc[..., i], np.float32) for i, name in enumerate("rgb")
+        }
         return Light(light_hwc, layers if aovs else {})
 
 

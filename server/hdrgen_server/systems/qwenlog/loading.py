@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hdrgen_server.systems.gmodiff.refine.loading import fill
+from hdrgen_server.networks.tensors import fill
 from hdrgen_server.systems.qwenlog import lora
 from hdrgen_server.systems.qwenlog.config import FlowConfig, QwenConfig
 from hdrgen_server.systems.qwenlog.model import QwenImage
@@ -55,11 +55,12 @@ def load_transformer(config: QwenConfig, folder: Path, dtype: torch.dtype) -> Qw
     place = folder / TRANSFORMER
     check_config(place, config.transformer.arguments())
     try:
-        module, notes = QwenImageTransformer2DModel.from_pretrained(
+        found: Any = QwenImageTransformer2DModel.from_pretrained(
             place, local_files_only=True, use_safetensors=True, output_loading_info=True, torch_dtype=dtype
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BadInput(f"{place} cannot be loaded: {first_line(error)}; fetch or add it again") from error
+    module, notes = found
     lacking = [*notes["missing_keys"], *(str(key[0]) for key in notes["mismatched_keys"])]
     if lacking:
         raise BadInput(f"{place} has no tensor {min(lacking)} of the right shape; fetch or add it again")
