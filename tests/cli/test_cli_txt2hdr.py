@@ -62,7 +62,7 @@ def test_variations_are_written_with_their_sheet_and_made_again(hdrgen: Run, alo
     assert np.array_equal(read_exr_frame(alone / "again.exr").pixels, second.pixels)
     status, _, err = hdrgen("txt2hdr", "a lamp", "-o", "pano.exr", "--projection", "panorama", *asked)
     assert status == 0, err
-    assert read_exr_frame(alone / "pano.exr").pixels.shape == (64, 128, 3)
+    assert read_exr_frame(alone / "pano.exr").pixels.shape == (128, 256, 3)
     start = photograph(alone / "start.png", 0.5, (170, 120))
     again = ("--image", start, "--set", "strength=0.4", *asked)
     status, _, err = hdrgen("txt2hdr", "a lamp", "-o", "from.exr", *again)

@@ -176,7 +176,7 @@ def _size(descriptor: Descriptor, size: str | None, projection: str, start: Fram
         return {}
     width, height = int(defaults["width"]), int(defaults["height"])
     if projection == PROJECTIONS[1]:
-        return {"width": str(width), "height": str(width // 2)}
+        return {"width": str(2 * height), "height": str(height)}
     if start is not None:
         scale, step = (width * height / (start.width * start.height)) ** 0.5, descriptor.sizes.multiple_of
         width, height = (max(step, round(side * scale / step) * step) for side in (start.width, start.height))
