@@ -19,7 +19,8 @@ from hdrgen_server.settings import Settings, load_settings
 COMMANDS = [
     "hdrfuse", "sdr2hdr", "txt2hdr", "serve", "status", "doctor", "preview", "evaluate", "bench", "config", "nuke-path",
     "demo", "submit",
-    "train gmodiff", "train autoencoder", "packs list", "packs show", "packs add", "packs verify", "packs accept",
+    "train gmodiff", "train autoencoder", "train qwenlog", "train qwenlinear",
+    "packs list", "packs show", "packs add", "packs verify", "packs accept",
     "cache list", "cache prune",
 ]  # fmt: skip
 

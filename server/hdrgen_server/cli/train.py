@@ -104,9 +104,9 @@ def gmodiff(
             write_refined_pack(recipe, target, second.base, second.regressors[0], pack)
             console.answer(f"wrote pack {pack.name} to {pack}")
             return
-        with _devices(device, precision) as devices:
-            folder = _panoramas(data, devices, fetch=fetch)
-            _refine(_changed(recipe, steps, seed), target, second, folder, devices, as_json=as_json)
+        with open_for_training(device, precision) as devices:
+            folder = panoramas(data, devices, fetch=fetch)
+            _refine(changed(recipe, steps, seed), target, second, folder, devices, as_json=as_json)
         return
     if pack is not None:
         from hdrgen_server.training.gmodiff import write_pack
@@ -114,13 +114,13 @@ def gmodiff(
         write_pack(recipe, target, pack)
         console.answer(f"wrote pack {pack.name} to {pack}")
         return
-    with _devices(device, precision) as devices:
-        folder = _panoramas(data, devices, fetch=fetch)
+    with open_for_training(device, precision) as devices:
+        folder = panoramas(data, devices, fetch=fetch)
         from hdrgen_server.training.gmodiff import parse_group, train_regressor
 
-        changed = _changed(recipe, steps, seed)
-        position = train_regressor(changed, folder, target, console.note, parse_group(group), devices)
-        _tell(target, position.step, devices, as_json=as_json)
+        chosen = changed(recipe, steps, seed)
+        position = train_regressor(chosen, folder, target, console.note, parse_group(group), devices)
+        tell(target, position.step, devices, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _refine(recipe: Recipe, run: Path, stage: _SecondStage, folder: Path, device
     position = train_refiner(
         recipe, folder, run, base, regressors, console.note, devices, without=stage.without, warm=stage.warm
     )
-    _tell(run, position.step, devices, as_json=as_json)
+    tell(run, position.step, devices, as_json=as_json)
 
 
 @app.command()
@@ -179,7 +179,7 @@ def autoencoder(
     recipe = load_recipe(f"autoencoder-{size}")
     target = run or Path("runs") / f"autoencoder-{size}"
     if export is not None:
-        folder = _panoramas(data, None, fetch=fetch)
+        folder = panoramas(data, None, fetch=fetch)
         from hdrgen_server.training.autoencoder import export as export_best
 
         figures = export_best(recipe, folder, target, export)
@@ -188,12 +188,12 @@ def autoencoder(
         else:
             console.answer(f"wrote {export}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
         return
-    with _devices(device, precision) as devices:
-        folder = _panoramas(data, devices, fetch=fetch)
+    with open_for_training(device, precision) as devices:
+        folder = panoramas(data, devices, fetch=fetch)
         from hdrgen_server.training.autoencoder import train_autoencoder
 
-        position = train_autoencoder(_changed(recipe, steps, seed), folder, target, console.note, devices)
-        _tell(target, position.step, devices, as_json=as_json)
+        position = train_autoencoder(changed(recipe, steps, seed), folder, target, console.note, devices)
+        tell(target, position.step, devices, as_json=as_json)
 
 
 @app.command()
@@ -248,14 +248,14 @@ def lumaflux(
         write_pack(recipe, choice, target, base, pack)
         console.answer(f"wrote pack {pack.name} to {pack}")
         return
-    with _devices(device, precision) as devices:
-        folder = _panoramas(data, devices, fetch=fetch)
-        changed = _changed(recipe, steps, seed)
-        position = training.train_lumaflux(changed, folder, target, base, console.note, devices, choice)
-        _tell(target, position.step, devices, as_json=as_json)
+    with open_for_training(device, precision) as devices:
+        folder = panoramas(data, devices, fetch=fetch)
+        chosen = changed(recipe, steps, seed)
+        position = training.train_lumaflux(chosen, folder, target, base, console.note, devices, choice)
+        tell(target, position.step, devices, as_json=as_json)
 
 
-def _devices(device: str, precision: str) -> AbstractContextManager[Devices]:
+def open_for_training(device: str, precision: str) -> AbstractContextManager[Devices]:
     """What the training runs on, with the C heap tuned for it."""
     from hdrgen_server.training.devices import open_devices
     from hdrgen_server.worker.malloc import tune_malloc
@@ -264,7 +264,7 @@ def _devices(device: str, precision: str) -> AbstractContextManager[Devices]:
     return open_devices(device, precision)
 
 
-def _panoramas(data: Path | None, devices: Devices | None, *, fetch: bool) -> Path:
+def panoramas(data: Path | None, devices: Devices | None, *, fetch: bool) -> Path:
     """The folder of panoramas, fetched first when asked, by one process. Raises BadInput when there is none."""
     folder = data or load_settings().data_folder / "hdri"
     if fetch and (devices is None or devices.first):
@@ -278,7 +278,7 @@ def _panoramas(data: Path | None, devices: Devices | None, *, fetch: bool) -> Pa
     return folder
 
 
-def _changed(recipe: Recipe, steps: int | None, seed: int | None) -> Recipe:
+def changed(recipe: Recipe, steps: int | None, seed: int | None) -> Recipe:
     """The recipe with steps (which then end the run in place of the clock) and seed replaced where they are given."""
     changes = {name: value for name, value in {"steps": steps, "seed": seed}.items() if value is not None}
     if steps is not None:
@@ -286,7 +286,8 @@ def _changed(recipe: Recipe, steps: int | None, seed: int | None) -> Recipe:
     return replace(recipe, schedule=replace(recipe.schedule, **changes))
 
 
-def _tell(run: Path, step: int, devices: Devices, *, as_json: bool) -> None:
+def tell(run: Path, step: int, devices: Devices, *, as_json: bool) -> None:
+    """Say where the run stands, in the first process."""
     if not devices.first:
         return
     if as_json:
