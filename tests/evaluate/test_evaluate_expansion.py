@@ -134,7 +134,7 @@ def test_each_module_of_lumaflux_can_be_knocked_out(pack: Path, scenes: list[Sce
         with torch.inference_mode():
             latent, conditions = model.encode(codes), model.condition(codes)
             final = latent - model.velocity(conditions, latent, torch.ones(1))
-            return model.finish(model.decode(final), model.adapters.rqs.field(final.mean(dim=(2, 3))))
+            return model.finish(model.decode(final), model.field(conditions, final))
 
     whole = made()
     for name in knockout_lumaflux.NAMES:

@@ -78,3 +78,14 @@ def test_a_flat_picture_gives_finite_measurements_and_gradients(value):
     assert found.isfinite()
     assert codes.grad is not None
     assert codes.grad.isfinite().all()
+
+
+def test_tones_are_quantiles_of_luma_and_of_the_largest_channel():
+    codes, marks = random_codes(), (0.05, 0.5, 0.99)
+    found = p.tones_of(codes, marks)
+    assert found.shape == (2, 6)
+    for row, picture in zip(found, codes.numpy(), strict=True):
+        luma = 0.2627 * picture[0] + 0.6780 * picture[1] + 0.0593 * picture[2]
+        expected = [*np.quantile(luma, marks), *np.quantile(picture.max(axis=0), marks)]
+        np.testing.assert_allclose(row.numpy(), expected, rtol=1e-5)
+    assert p.tones_of(codes, ()).shape == (2, 0)

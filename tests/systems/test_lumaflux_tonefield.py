@@ -86,6 +86,16 @@ def test_a_new_field_is_the_identity():
     torch.testing.assert_close(decoder(codes, decoder.field(torch.randn(2, 16))), codes, rtol=0, atol=1e-6)
 
 
+def test_a_field_is_told_tones_where_the_configuration_has_them():
+    torch.manual_seed(2)
+    decoder = ToneField(AdapterConfig(tones=(0.1, 0.9)), 16, 1000.0)
+    with torch.no_grad():
+        decoder.head[-1].weight.normal_()
+    known = torch.cat([torch.zeros(2, 16), torch.tensor([[0.1, 0.9, 0.2, 1.0], [0.1, 0.6, 0.2, 0.7]])], dim=1)
+    first, second = decoder.field(known).heights
+    assert not torch.equal(first, second)
+
+
 def test_the_bias_of_an_identity_is_the_documents():
     """softplus^-1(1) = 0.541, less what the smallest slope takes."""
     assert pytest.approx(0.541, abs=2e-3) == IDENTITY_SLOPE

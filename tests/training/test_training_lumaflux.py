@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from hdrgen_server.colour.curves import CURVES
 from hdrgen_server.packs.manifest import read_pack
 from hdrgen_server.systems.gmodiff.refine.config import VAEConfig
-from hdrgen_server.systems.lumaflux import operator
+from hdrgen_server.systems.lumaflux import operator, physical
 from hdrgen_server.systems.lumaflux.config import CONFIGS, AdapterConfig, EncoderConfig, FluxConfig, LumaFluxConfig
 from hdrgen_server.training import lumaflux, lumaflux_pack, pairs
 from hdrgen_server.training.loop import Schedule
@@ -121,6 +121,26 @@ def test_pairs_are_the_same_light_in_two_codings(folder: Path) -> None:
     order = np.corrcoef(np.argsort(np.argsort(light.flatten())), np.argsort(np.argsort(codes.flatten())))[0, 1]
     assert order > 0.95
     assert 0 <= float(batch.sdr.min()) <= float(batch.sdr.max()) <= 1
+
+
+def test_a_panoramas_light_is_brought_to_where_its_sdr_shows_mid_grey(folder: Path) -> None:
+    light = np.random.default_rng(4).uniform(0.02, 0.9, (32, 32, 3)).astype(np.float32)
+    codes = light ** np.float32(1 / 2.4)
+    assert pairs.as_shown(3 * light, codes) == pytest.approx(light, rel=2e-2)
+    source = pairs.PairSource(folder, 48, 10_000.0, operators=("hard_clip_gm",), crfs=(1,))
+    batch = source(np.random.default_rng(6), 2)
+    known = batch.sdr.amax(dim=1) < 0.9
+    shown = physical.luma_of(physical.display_light(batch.sdr))[:, 0][known]
+    found = physical.luma_of(CURVES["pq"].decode(batch.hdr))[:, 0][known]
+    near = (shown > 0.09) & (shown < 0.36)
+    assert near.any()
+    assert float((found[near] / shown[near]).log2().mean()) == pytest.approx(0, abs=0.05)
+
+
+def test_a_share_of_pictures_comes_by_random_curves(folder: Path) -> None:
+    source = pairs.PairSource(folder, 32, 10_000.0, operators=("youtube_logc",), curves=1.0)
+    flat = pairs.PairSource(folder, 32, 10_000.0, operators=("youtube_logc",))
+    assert float(source(np.random.default_rng(3), 2).sdr.std()) > float(flat(np.random.default_rng(3), 2).sdr.std())
 
 
 def test_what_a_peak_cannot_hold_is_counted() -> None:
@@ -231,6 +251,7 @@ def test_the_published_recipe_has_the_released_numbers() -> None:
         small = load_recipe(name)
         assert small.config in CONFIGS
         Weights(**small.weights)
+        assert set(small.pictures) <= {"curves"}
 
 
 def test_size_s_fits_its_pack() -> None:

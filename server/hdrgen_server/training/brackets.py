@@ -109,7 +109,7 @@ def simulate(
     scene = scenes[int(rng.integers(len(scenes)))]
     moving = motion != STILL
     margin = MARGIN if moving else 0
-    wide = _view(rng, scene, size, margin, bright=bright)
+    wide = exposed_view(rng, scene, size, margin, bright=bright)
     patches = [_Patch.random(rng, scenes, motion, size, margin) for _ in range(motion.patches)]
     exposures = tuple(float(ev) - float(evs[reference]) for ev in evs)
     truth = _compose(wide, patches, rng, STILL, size, margin, at_rest=True)
@@ -124,8 +124,13 @@ def simulate(
     return BracketSample(np.stack(codes), exposures, reference, truth, scene.name, BORDER if moving else 0)
 
 
-def _view(rng: np.random.Generator, scene: Scene, size: tuple[int, int], margin: int, *, bright: bool) -> Array:
-    """A view with a margin around it, exposed for what lies within."""
+def exposed_view(
+    rng: np.random.Generator, scene: Scene, size: tuple[int, int], margin: int = 0, *, bright: bool
+) -> Array:
+    """A random view with a margin around it, exposed for what lies within, mirrored or not.
+
+    With `bright` it has light above white, if a few tries find such a view.
+    """
     rows, columns = slice(margin, margin + size[0]), slice(margin, margin + size[1])
     view = View.random(rng)
     for _ in range(BRIGHT_TRIES if bright else 0):

@@ -103,11 +103,12 @@ class LumaFluxTask:
             sdr, hdr = model.encode(batch.sdr), model.encode(batch.hdr)
         time = torch.rand(len(sdr), device=sdr.device)
         on = bridge(hdr, start_of(sdr, torch.randn_like(sdr), model.config.bridge_noise), time)
-        found = model.velocity(model.condition(batch.sdr), on.point, time)
+        conditions = model.condition(batch.sdr)
+        found = model.velocity(conditions, on.point, time)
         terms = {"velocity": F.mse_loss(found, on.velocity)}
         if decoded:
             final = on.point - time[:, None, None, None] * found
-            field = model.adapters.rqs.field(final.mean(dim=(2, 3)))
+            field = model.field(conditions, final)
             terms |= light_terms(model.finish(model.decode(final), field), batch.hdr, model.config)
             terms["smooth"] = field.roughness()
         return _weighed(terms, weights)
@@ -154,7 +155,7 @@ class LumaFluxTask:
 
         noise = torch.randn(sdr.shape, generator=torch.Generator().manual_seed(5)).to(sdr)
         final = euler(start_of(sdr, noise, model.config.bridge_noise), velocity, HELD_OUT_STEPS)
-        codes = model.finish(model.decode(final), model.adapters.rqs.field(final.mean(dim=(2, 3))))
+        codes = model.finish(model.decode(final), model.field(conditions, final))
         error = stops_of(luma_of(light_of(codes))) - stops_of(luma_of(light_of(pair.hdr)))
         return error.flatten(), (pair.sdr.amax(dim=1) >= CLIPPED_CODE).flatten()
 
@@ -291,7 +292,8 @@ def train_lumaflux(
     torch.manual_seed(recipe.schedule.seed)
     frozen = torch.bfloat16 if devices.precision == "bf16" else torch.float32
     model = start(recipe, choice.stage, base, choice.without, frozen)
-    source = PairSource(folder, recipe.crop, model.config.peak_nits, choice.layout, choice.operators)
+    curves = recipe.pictures.get("curves", 0.0)
+    source = PairSource(folder, recipe.crop, model.config.peak_nits, choice.layout, choice.operators, curves=curves)
     task = LumaFluxTask(model, source, Weights(**recipe.weights), choice.stage)
     return train(task, recipe.schedule, run, report, devices)
 

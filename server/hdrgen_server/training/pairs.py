@@ -18,12 +18,13 @@ from torch import Tensor
 
 from hdrgen_server.colour.curves import CURVES
 from hdrgen_server.colour.primaries import rgb_to_rgb
+from hdrgen_server.systems.lumaflux.detail import anchor_stops
+from hdrgen_server.training.brackets import exposed_view
 from hdrgen_server.training.degradations import CRFS, degrade
 from hdrgen_server.training.hdr_sources import HdrFile, hdr_files, read_pictures
 from hdrgen_server.training.pictures import scenes_of
-from hdrgen_server.training.scenes import Scene
+from hdrgen_server.training.random_curves import DISPLAY_GAMMA, through_curve
 from hdrgen_server.training.tone_mapping import OPERATORS
-from hdrgen_server.training.views import View, anchor_exposure, perspective
 
 Array = npt.NDArray[np.float32]
 
@@ -31,6 +32,9 @@ PANORAMAS = "panoramas"
 """The layout that is a folder of equirectangular EXRs; all others are those of `hdr_sources`."""
 WHITE_NITS = 100.0
 EXPOSURE_STOPS = 0.7
+BRIGHT = 0.85
+"""This share of views has light above white: others only teach to do nothing."""
+CLIPPED_CODE = np.float32(250 / 255)
 MOVIE_FRAMES = 48
 HELD_OUT_SIDE, HELD_OUT_EACH = 192, 2
 
@@ -55,7 +59,9 @@ class Pairs:
 class PairSource:
     """Makes training batches from a folder; small enough to send to a process.
 
-    `layout` says how the folder lies; `operators` and `crfs` are what SDR is made by.
+    `layout` says how the folder lies; `operators` and `crfs` are what SDR is made by, but for a share `curves` of
+    pictures, which random curves make. A panorama has no exposure of its own, so its light is brought to where its SDR
+    shows mid-grey: a corpus keeps its masters'.
     """
 
     folder: Path
@@ -64,6 +70,7 @@ class PairSource:
     layout: str = PANORAMAS
     operators: tuple[str, ...] = tuple(OPERATORS)
     crfs: tuple[int, ...] = CRFS
+    curves: float = 0.0
 
     def __call__(self, rng: np.random.Generator, size: int) -> Pairs:
         """A batch of `size` crops."""
@@ -72,18 +79,27 @@ class PairSource:
     def _draw(self, rng: np.random.Generator) -> tuple[Array, Array, int]:
         if self.layout == PANORAMAS:
             scenes = scenes_of(self.folder, held_out=False)
-            light_hwc = view_of(rng, scenes[int(rng.integers(len(scenes)))], self.crop)
+            scene = scenes[int(rng.integers(len(scenes)))]
+            light_hwc = exposed_view(rng, scene, (self.crop, self.crop), bright=bool(rng.random() < BRIGHT))
             light_hwc = light_hwc * np.float32(2.0 ** rng.uniform(-EXPOSURE_STOPS, EXPOSURE_STOPS))
         else:
             light_hwc = crop_of(rng, _files(self.folder, self.layout), self.crop)
-        sdr_hwc = degrade(light_hwc, rng, self.operators, self.crfs).codes_hwc
+        sdr_hwc = (
+            through_curve(light_hwc, rng)
+            if rng.random() < self.curves
+            else degrade(light_hwc, rng, self.operators, self.crfs).codes_hwc
+        )
+        if self.layout == PANORAMAS:
+            light_hwc = as_shown(light_hwc, sdr_hwc)
         return (sdr_hwc, *pq_codes(light_hwc, self.peak_nits))
 
 
-def view_of(rng: np.random.Generator, scene: Scene, side: int) -> Array:
-    """A random view of a panorama at the protocol's exposure, (side, side, 3), mirrored or not."""
-    light_hwc = anchor_exposure(perspective(scene.scene_linear_hwc, View.random(rng), side, side))
-    return np.ascontiguousarray(light_hwc[:, ::-1] if rng.random() < 0.5 else light_hwc)
+def as_shown(light_hwc: Array, sdr_hwc: Array) -> Array:
+    """Linear Rec.709 light at the exposure at which its SDR codes show mid-grey, which is where SDR2HDR leaves it."""
+    matrix = rgb_to_rgb("rec709", "rec2020").astype(np.float32).T
+    shown_hwc = (sdr_hwc ** np.float32(DISPLAY_GAMMA) @ matrix).astype(np.float32)
+    known_hw = (sdr_hwc.max(axis=2) < CLIPPED_CODE).astype(np.float32)
+    return light_hwc * np.float32(2.0 ** anchor_stops(shown_hwc, light_hwc @ matrix, shown_hwc, known_hw))
 
 
 def crop_of(rng: np.random.Generator, files: Sequence[HdrFile], side: int) -> Array:
@@ -123,9 +139,10 @@ def held_out_pairs(folder: Path, peak_nits: float, operators: Sequence[str] = tu
     for number, scene in enumerate(scenes_of(folder, held_out=True)):
         for index in range(HELD_OUT_EACH):
             rng = np.random.default_rng((37, number, index))
-            light_hwc = view_of(rng, scene, HELD_OUT_SIDE)
+            light_hwc = exposed_view(rng, scene, (HELD_OUT_SIDE, HELD_OUT_SIDE), bright=True)
             turn = HELD_OUT_EACH * number + index
             made = degrade(light_hwc, rng, (operators[turn % len(operators)],), (CRFS[turn % len(CRFS)],))
+            light_hwc = as_shown(light_hwc, made.codes_hwc)
             found.append(batch_of([(made.codes_hwc, *pq_codes(light_hwc, peak_nits))]))
     return tuple(found)
 

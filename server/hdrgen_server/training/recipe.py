@@ -6,7 +6,7 @@ It owns parsing. It must not know what a configuration builds.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -19,12 +19,15 @@ FOLDER = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to train and how; `weights` name the terms of the system's loss, `crop` is a sample's side in pixels."""
+    """What to train and how; `weights` name the terms of the system's loss, `crop` is a sample's side in pixels,
+    `pictures` are numbers that the system's source of samples takes.
+    """
 
     config: str
     crop: int
     schedule: Schedule
     weights: dict[str, float]
+    pictures: dict[str, float] = field(default_factory=dict)
 
 
 def load_recipe(name: str) -> Recipe:

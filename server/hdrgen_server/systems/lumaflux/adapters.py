@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hdrgen_server.systems.lumaflux.config import LumaFluxConfig
-from hdrgen_server.systems.lumaflux.physical import Physical, PhysicalEncoder
+from hdrgen_server.systems.lumaflux.physical import Physical, PhysicalEncoder, tones_of
 from hdrgen_server.systems.lumaflux.steering import BlockAdapter, Conditioner, View
 from hdrgen_server.systems.lumaflux.tonefield import ToneField
 
@@ -26,13 +26,15 @@ REPEATED = "transformer.transformer_blocks.0.modulation."
 @dataclass(frozen=True, eq=False)
 class Conditions:
     """What a picture says to every step: its light, what it shows (`perceptual`, (B, P, width)), the transformer's
-    context (B, T, joint width) and pooled vector (B, pooled width), and which part of its tokens `view` selects.
+    context (B, T, joint width) and pooled vector (B, pooled width), its tones (B, 2 Q), and which part of its tokens
+    `view` selects.
     """
 
     physical: Physical
     perceptual: Tensor
     context: Tensor
     pooled: Tensor
+    tones: Tensor
     view: View
 
     def seen(self, view: View) -> Conditions:
@@ -43,7 +45,7 @@ class Conditions:
         """The same on a device and in the transformer's precision."""
         physical = Physical(*(x.to(device, dtype) for x in vars(self.physical).values()))
         perceptual, context, pooled = (x.to(device, dtype) for x in (self.perceptual, self.context, self.pooled))
-        return Conditions(physical, perceptual, context, pooled, self.view)
+        return Conditions(physical, perceptual, context, pooled, self.tones.to(device), self.view)
 
 
 class Connector(nn.Module):
@@ -115,6 +117,7 @@ class Adapters(nn.Module):
             self.perc_connector(shown),
             torch.cat([null, self.ctx_connector(shown)], dim=1),
             self.null_pooled + self.pooled_from_stats(physical.statistics),
+            tones_of(codes.float(), self.config.adapters.tones),
             View.whole((codes.shape[2] // cell, codes.shape[3] // cell)),
         )
 

@@ -86,7 +86,11 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Sizes of what LumaFlux adds and trains (released configuration `main`, commit c292787)."""
+    """Sizes of what LumaFlux adds and trains (released configuration `main`, commit c292787).
+
+    `tones` are quantiles of the plate's codes that the tone field is told beside the final latent; the document has
+    none.
+    """
 
     rank: int = 8
     bottleneck: int = 64
@@ -97,6 +101,7 @@ class AdapterConfig:
     null_tokens: int = 8
     modulation: int = 128
     tone_hidden: int = 128
+    tones: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,9 +146,13 @@ SIGLIP_SO400M = EncoderConfig(1152, 4304, 27, 16, 384, 14)
 
 S_FLUX = FluxConfig(16, 2, 3, 6, 32, 128, 64, guidance_embeds=False, axes_dims_rope=(8, 12, 12))
 S_ENCODER = EncoderConfig(96, 256, 4, 4, 128, 16)
+S_TONES = (
+    0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.985,
+    0.99, 0.995, 0.998, 0.9995,
+)  # fmt: skip
 
 CONFIGS: Mapping[str, LumaFluxConfig] = MappingProxyType({
     "published": LumaFluxConfig(FLUX1_DEV, FLUX1_VAE, SIGLIP_SO400M, vae_shift=0.1159, quant_conv=False),
     # Trained here from nothing. Its peak is the end of the PQ curve: highlights of plates go beyond 1000 cd/m2.
-    "s": LumaFluxConfig(S_FLUX, S_VAE, S_ENCODER, AdapterConfig(bottleneck=32), peak_nits=10_000.0),
+    "s": LumaFluxConfig(S_FLUX, S_VAE, S_ENCODER, AdapterConfig(bottleneck=32, tones=S_TONES), peak_nits=10_000.0),
 })  # fmt: skip

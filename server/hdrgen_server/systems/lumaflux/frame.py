@@ -112,7 +112,7 @@ class FrameConverter:
             return found
 
         final = euler(start_of(sdr, noise, drive.noise), velocity, drive.steps)
-        field = model.adapters.rqs.field(final.mean(dim=(2, 3)))
+        field = model.field(conditions, final)
         if earlier is not None:
             field = field.mixed(earlier, share)
         pq_hwc = self._decode(final, lambda codes: model.finish(codes, field, drive.strength))

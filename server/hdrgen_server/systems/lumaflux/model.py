@@ -67,6 +67,10 @@ class LumaFlux:
         decoded: Tensor = vae.decode(latent / self._scale + self._shift).sample
         return (decoded + 1) / 2
 
+    def field(self, conditions: Conditions, final: Tensor) -> Field:
+        """The tone field of a picture's final latent."""
+        return self.adapters.rqs.field(torch.cat([final.float().mean(dim=(2, 3)), conditions.tones.float()], dim=1))
+
     def finish(self, codes: Tensor, field: Field, strength: float = 1.0) -> Tensor:
         """Decoded PQ codes through the tone field, up to the peak."""
         peak = self.adapters.rqs.peak_code

@@ -6,6 +6,7 @@ Light is linear BT.2020 in [0, 1], 1 at the SDR display's white; planes are (B, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ DISPLAY_GAMMA = 2.4
 QUANTILES = (0.95, 0.99)
 QUANTILE_SAMPLES = 1 << 22
 BAND_CELLS = 16
+TONE_PLANES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,19 @@ def statistics_of(luminance: Tensor) -> Tensor:
     thin = flat[:, :: -(-flat.shape[1] // QUANTILE_SAMPLES)]
     marks = torch.tensor(QUANTILES, dtype=flat.dtype, device=flat.device)
     return torch.cat([flat.mean(1, True), flat.std(1, keepdim=True), torch.quantile(thin, marks, dim=1).T], dim=1)
+
+
+def tones_of(codes: Tensor, marks: Sequence[float]) -> Tensor:
+    """(B, 2 marks): quantiles of SDR codes' luma and of their largest channel, those of large pictures of a grid.
+
+    They tell a curve's shoulder from a clip, which no single place of a picture shows.
+    """
+    if not marks:
+        return codes.new_zeros(len(codes), 0)
+    at = torch.tensor(tuple(marks), dtype=codes.dtype, device=codes.device)
+    planes = torch.cat([luma_of(codes), codes.amax(dim=1, keepdim=True)], dim=1).flatten(2)
+    thin = planes[:, :, :: -(-planes.shape[2] // QUANTILE_SAMPLES)]
+    return torch.quantile(thin, at, dim=2).permute(1, 2, 0).flatten(1)
 
 
 def spectrum_of(luminance: Tensor, bands: int) -> Tensor:

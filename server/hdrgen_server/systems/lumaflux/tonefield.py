@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from hdrgen_server.colour.curves import pq
 from hdrgen_server.systems.lumaflux.config import AdapterConfig
-from hdrgen_server.systems.lumaflux.physical import luma_of
+from hdrgen_server.systems.lumaflux.physical import TONE_PLANES, luma_of
 
 SMALLEST_BIN = 1e-3
 SMALLEST_SLOPE = 1e-3
@@ -78,7 +78,7 @@ def _places(free: Tensor) -> Tensor:
 
 
 class ToneField(nn.Module):
-    """Predicts one field a picture from the mean of its final latent, and applies it."""
+    """Predicts one field a picture from its final latent's mean, and its tones where the configuration has them."""
 
     def __init__(self, config: AdapterConfig, latent_channels: int, peak_nits: float) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class ToneField(nn.Module):
         self.peak_code = float(pq().encode(peak_nits / 100.0))
         hidden = config.tone_hidden
         self.head = nn.Sequential(
-            nn.Linear(latent_channels, hidden),
+            nn.Linear(latent_channels + TONE_PLANES * len(config.tones), hidden),
             nn.SiLU(),
             nn.Linear(hidden, hidden),
             nn.SiLU(),
@@ -98,9 +98,9 @@ class ToneField(nn.Module):
         _set(self.head[-1], torch.zeros(3 * config.knots + 1, hidden), start)
         _set(self.chroma, torch.eye(2)[:, :, None, None], torch.zeros(2))
 
-    def field(self, mean: Tensor) -> Field:
-        """The field of a final latent's mean, (B, latent channels)."""
-        found = self.head(mean)
+    def field(self, known: Tensor) -> Field:
+        """The field of a final latent's mean and of tones, (B, latent channels + tones)."""
+        found = self.head(known)
         return Field(found[:, : self.count], found[:, self.count : 2 * self.count], found[:, 2 * self.count :])
 
     def forward(self, codes: Tensor, field: Field, strength: float = 1.0) -> Tensor:

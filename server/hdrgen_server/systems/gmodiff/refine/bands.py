@@ -8,7 +8,7 @@ input and its convolutions' results is ever held, and the result is the plain on
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.models.resnet import ResnetBlock2D
@@ -80,7 +80,7 @@ def use_bands(module: nn.Module) -> int:
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if (kind := _kind(child)) is not None:
-                setattr(parent, name, kind(child))
+                setattr(parent, name, cast(Any, kind)(child))
                 replaced += 1
     return replaced
 
@@ -117,7 +117,8 @@ def activated(picture: Tensor, norm: nn.GroupNorm) -> Source:
         torch.addcmul(shift, picture_hwc[first:last], scale, out=into)
         F.silu(into, inplace=True)
 
-    return Source(*picture_hwc.shape, fill)
+    height, width, channels = picture_hwc.shape
+    return Source(height, width, channels, fill)
 
 
 def doubled(picture_hwc: Tensor) -> Source:

@@ -87,7 +87,8 @@ def rows_of(picture_hwc: Tensor) -> Source:
     def fill(into: Tensor, first: int, last: int) -> None:
         into.copy_(picture_hwc[first:last])
 
-    return Source(*picture_hwc.shape, fill)
+    height, width, channels = picture_hwc.shape
+    return Source(height, width, channels, fill)
 
 
 def bands(source: Source, weight: Tensor, bias: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
