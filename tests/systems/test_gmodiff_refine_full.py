@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3 * 3600)]
 
-PEAK_GIB = 10.5
+PEAK_GIB = 15.0
 WRITE = """
 import sys
 from pathlib import Path

@@ -45,7 +45,7 @@ refine = "{size}"
 # Measured at 1920x1080 on a CPU; size s needs no more than the system states.
 FULL_MEMORY = """
 [memory]
-fixed_mib = 9500
+fixed_mib = 14100
 per_megapixel_mib = 60
 """
 
