@@ -87,6 +87,7 @@ def run(code: str, *arguments: str) -> str:
 def test_the_published_size_runs_in_bounded_memory(tmp_path: Path) -> None:
     run(WRITE, str(tmp_path))
     found = json.loads(run(RUN, str(tmp_path), "cpu", "1080", "1920").splitlines()[-1])
+    sys.stdout.write(json.dumps(found))
     assert found["finite"]
     assert found["size"] == [1080, 1920]
     assert found["peak_gib"] < PEAK_GIB

@@ -137,6 +137,26 @@ def test_a_panoramas_light_is_brought_to_where_its_sdr_shows_mid_grey(folder: Pa
     assert float((found[near] / shown[near]).log2().mean()) == pytest.approx(0, abs=0.05)
 
 
+def test_varied_light_keeps_mid_grey_and_differs_in_contrast_and_balance() -> None:
+    grey = np.full((2, 2, 3), 0.18, np.float32)
+    ratios = [float(np.log2(pairs.varied(grey * 4, np.random.default_rng(seed)) / grey).mean()) for seed in range(40)]
+    assert np.mean(ratios) == pytest.approx(2, abs=0.25)
+    assert np.std(ratios) > 0.2
+    made = pairs.varied(grey, np.random.default_rng(1))
+    assert made == pytest.approx(grey, rel=0.5)
+    assert np.ptp(made[0, 0]) > 0.001
+    black = np.zeros((1, 1, 3), np.float32)
+    assert np.array_equal(pairs.varied(black, np.random.default_rng(2)), black)
+
+
+def test_held_out_pairs_are_made_as_training_is(folder: Path) -> None:
+    found = pairs.held_out_pairs(folder, 1000.0, curves=True)
+    assert len(found) == pairs.HELD_OUT_EACH  # one of the two panoramas is held out
+    plain = pairs.held_out_pairs(folder, 1000.0)
+    same = [torch.equal(a.sdr, b.sdr) for a, b in zip(found, plain, strict=True)]
+    assert not any(same[1::2])
+
+
 def test_a_share_of_pictures_comes_by_random_curves(folder: Path) -> None:
     source = pairs.PairSource(folder, 32, 10_000.0, operators=("youtube_logc",), curves=1.0)
     flat = pairs.PairSource(folder, 32, 10_000.0, operators=("youtube_logc",))

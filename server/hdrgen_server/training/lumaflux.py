@@ -125,8 +125,9 @@ class LumaFluxTask:
 
     @functools.cached_property
     def held_out(self) -> tuple[Pairs, ...]:
-        """The fixed held-out pairs, by the operators that training sees: the best weights are chosen on them."""
-        return held_out_pairs(self._source.folder, self.flux.config.peak_nits, self._source.operators)
+        """The fixed held-out pairs, made as training's are: the best weights are chosen on them."""
+        source = self._source
+        return held_out_pairs(source.folder, source.peak_nits, source.operators, curves=source.curves > 0)
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Held-out figures; `error` is the mean absolute error of log2 luminance in stops, or of velocities."""

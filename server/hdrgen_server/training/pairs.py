@@ -19,12 +19,14 @@ from torch import Tensor
 from hdrgen_server.colour.curves import CURVES
 from hdrgen_server.colour.primaries import rgb_to_rgb
 from hdrgen_server.systems.lumaflux.detail import anchor_stops
+from hdrgen_server.systems.sdr2hdr import MID_GREY
 from hdrgen_server.training.brackets import exposed_view
 from hdrgen_server.training.degradations import CRFS, degrade
 from hdrgen_server.training.hdr_sources import HdrFile, hdr_files, read_pictures
 from hdrgen_server.training.pictures import scenes_of
 from hdrgen_server.training.random_curves import DISPLAY_GAMMA, through_curve
 from hdrgen_server.training.tone_mapping import OPERATORS
+from hdrgen_server.training.views import LUMINANCE, anchor_exposure
 
 Array = npt.NDArray[np.float32]
 
@@ -34,9 +36,10 @@ WHITE_NITS = 100.0
 EXPOSURE_STOPS = 0.7
 BRIGHT = 0.85
 """This share of views has light above white: others only teach to do nothing."""
+BALANCE_STOPS, CONTRAST_STOPS = 0.15, 0.35
 CLIPPED_CODE = np.float32(250 / 255)
 MOVIE_FRAMES = 48
-HELD_OUT_SIDE, HELD_OUT_EACH = 192, 2
+HELD_OUT_SIDE, HELD_OUT_EACH = 192, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,7 @@ class PairSource:
             scenes = scenes_of(self.folder, held_out=False)
             scene = scenes[int(rng.integers(len(scenes)))]
             light_hwc = exposed_view(rng, scene, (self.crop, self.crop), bright=bool(rng.random() < BRIGHT))
+            light_hwc = anchor_exposure(varied(light_hwc, rng))
             light_hwc = light_hwc * np.float32(2.0 ** rng.uniform(-EXPOSURE_STOPS, EXPOSURE_STOPS))
         else:
             light_hwc = crop_of(rng, _files(self.folder, self.layout), self.crop)
@@ -92,6 +96,16 @@ class PairSource:
         if self.layout == PANORAMAS:
             light_hwc = as_shown(light_hwc, sdr_hwc)
         return (sdr_hwc, *pq_codes(light_hwc, self.peak_nits))
+
+
+def varied(light_hwc: Array, rng: np.random.Generator) -> Array:
+    """Linear Rec.709 light as another scene might have it: another white balance, and more or less contrast around
+    mid-grey, chromaticity kept. A few dozen panoramas are too few to learn highlights from as they are.
+    """
+    balanced_hwc = light_hwc * np.exp2(rng.normal(0, BALANCE_STOPS, 3)).astype(np.float32)
+    luminance = np.maximum(balanced_hwc @ LUMINANCE, np.float32(1e-6))[..., None]
+    power = np.float32(2.0 ** rng.uniform(-CONTRAST_STOPS, CONTRAST_STOPS) - 1)
+    return (balanced_hwc * (luminance / np.float32(MID_GREY)) ** power).astype(np.float32)
 
 
 def as_shown(light_hwc: Array, sdr_hwc: Array) -> Array:
@@ -133,17 +147,24 @@ def batch_of(drawn: Sequence[tuple[Array, Array, int]]) -> Pairs:
     return Pairs(sdr, hdr, sum(pair[2] for pair in drawn) / hdr.numel())
 
 
-def held_out_pairs(folder: Path, peak_nits: float, operators: Sequence[str] = tuple(OPERATORS)) -> tuple[Pairs, ...]:
-    """A fixed set: two views of every held-out panorama, the operators and CRFs in turn."""
+def held_out_pairs(
+    folder: Path, peak_nits: float, operators: Sequence[str] = tuple(OPERATORS), *, curves: bool = False
+) -> tuple[Pairs, ...]:
+    """A fixed set: four views of every held-out panorama, the operators and CRFs in turn; with `curves` every other one
+    by a random curve.
+    """
     found: list[Pairs] = []
     for number, scene in enumerate(scenes_of(folder, held_out=True)):
         for index in range(HELD_OUT_EACH):
             rng = np.random.default_rng((37, number, index))
             light_hwc = exposed_view(rng, scene, (HELD_OUT_SIDE, HELD_OUT_SIDE), bright=True)
-            turn = HELD_OUT_EACH * number + index
-            made = degrade(light_hwc, rng, (operators[turn % len(operators)],), (CRFS[turn % len(CRFS)],))
-            light_hwc = as_shown(light_hwc, made.codes_hwc)
-            found.append(batch_of([(made.codes_hwc, *pq_codes(light_hwc, peak_nits))]))
+            turn = (HELD_OUT_EACH * number + index) // (1 + curves)
+            if curves and index % 2:
+                sdr_hwc = through_curve(light_hwc, rng)
+            else:
+                operator, crf = operators[turn % len(operators)], CRFS[turn % len(CRFS)]
+                sdr_hwc = degrade(light_hwc, rng, (operator,), (crf,)).codes_hwc
+            found.append(batch_of([(sdr_hwc, *pq_codes(as_shown(light_hwc, sdr_hwc), peak_nits))]))
     return tuple(found)
 
 
