@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from hdrgen_server.systems.lumaflux import detail as d
+from hdrgen_server.systems.lumaflux.config import Belief
 
 RNG = np.random.default_rng(5)
 
@@ -120,3 +121,23 @@ def test_a_guided_average_of_a_flat_guide_is_a_box_and_across_an_edge_it_does_no
     guide[:, 25:] = 4
     step = np.where(guide > 0, 2, -1).astype(np.float32)
     np.testing.assert_allclose(d.guided(step, guide, known, 4), step, atol=0.05)
+
+
+def test_without_belief_in_places_or_colour_one_curve_is_left_of_the_gain():
+    light = plate()
+    rows = np.linspace(0.7, 1.4, light.shape[0], dtype=np.float32)[:, None, None]
+    found = light**1.2 * rows * np.array([1.3, 1.0, 0.8], np.float32)
+    kept = d.keep_detail(light, found, light, none(light), 8, Belief(local=0.0, colour=0.0))
+    np.testing.assert_array_equal(kept.gain_hwc[..., 0], kept.gain_hwc[..., 2])
+    order = d.log_luminance(light).ravel().argsort()
+    along = kept.gain_hwc[..., 0].ravel()[order]
+    assert np.diff(along).min() > -1e-3  # the power opens the highlights, whatever the place
+    whole = d.keep_detail(light, found, light, none(light), 8)
+    nearly = d.keep_detail(light, found, light, none(light), 8, Belief(local=1.0, colour=0.999_999))
+    np.testing.assert_allclose(nearly.gain_hwc, whole.gain_hwc, atol=1e-4)
+
+
+def test_a_tone_gain_with_nothing_known_is_none():
+    flat = np.zeros((8, 8), np.float32)
+    np.testing.assert_array_equal(d.tone_gain(flat + 3, flat, flat), flat)
+    np.testing.assert_allclose(d.tone_gain(flat + 3, flat, flat + 1), 3)

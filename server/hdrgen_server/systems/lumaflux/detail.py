@@ -6,14 +6,16 @@ linear BT.2020 in float32, 1.0 at diffuse white; gains are in stops.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import gaussian_filter1d, uniform_filter
 
 from hdrgen_server.colour.primaries import luminance_weights
+from hdrgen_server.systems.lumaflux.config import WHOLE, Belief
 from hdrgen_server.systems.sdr2hdr import MID_GREY
 
 Float32 = npt.NDArray[np.float32]
@@ -24,6 +26,8 @@ ANCHOR_STOPS = 1.0
 ANCHOR_ROUNDS = 3
 """The floor bends the logarithm: one round is exact for light far above it."""
 LEAST_WEIGHT = 1e-3
+TONE_BINS, TONE_BLUR = 6, 2.5
+"""Bins a stop of luminance, and by how many of them a tone curve is smoothed."""
 SAME_STOPS = 0.2
 """Steps of the plate within a smoothing window that are smaller than this do not show in the gain."""
 
@@ -60,24 +64,51 @@ def anchor_stops(plate_hwc: Float32, light_hwc: Float32, wanted_hwc: Float32, kn
 
 
 def keep_detail(
-    plate_hwc: Float32, found_hwc: Float32, round_trip_hwc: Float32, generated_hwc: Float32, radius: int
+    plate_hwc: Float32,
+    found_hwc: Float32,
+    round_trip_hwc: Float32,
+    generated_hwc: Float32,
+    radius: int,
+    belief: Belief = WHOLE,
 ) -> Kept:
     """The plate times a gain where it is known, the found light where it clips.
 
     `round_trip_hwc` is the plate's light after the same VAE: the gain is the found light over it, so that what the VAE
     loses of both cancels. The gain is smoothed along the plate's own edges (He et al. 2010, guided filter) over
     `radius` pixels, from known pixels only. `generated_hwc`, 0 to 1, is how much of each channel is generated; that
-    light is never below the plate's, which is the least that a clipped code can stand for.
+    light is never below the plate's, which is the least that a clipped code can stand for. Of the gain's parts beyond
+    one tone curve of the whole picture, as much is taken as `belief` says.
     """
     gain_hwc = stops(found_hwc) - stops(round_trip_hwc)
-    guide = stops(plate_hwc @ luminance_weights("rec2020").astype(np.float32))
+    guide = log_luminance(plate_hwc)
     smooth_hwc = np.empty_like(gain_hwc)
     for channel in range(3):
         known = 1 - generated_hwc[..., channel]
         smooth_hwc[..., channel] = guided(gain_hwc[..., channel], guide, known, radius)
+    if belief != WHOLE:
+        gain, known = log_luminance(found_hwc) - log_luminance(round_trip_hwc), 1 - generated_hwc.max(axis=2)
+        shared, tone = guided(gain, guide, known, radius), tone_gain(gain, guide, known)
+        smooth_hwc = belief.colour * (smooth_hwc - shared[..., None])
+        smooth_hwc += (tone + belief.local * (shared - tone))[..., None]
     light_hwc: Any = plate_hwc * np.exp2(smooth_hwc)
     light_hwc += generated_hwc * (np.maximum(found_hwc, plate_hwc) - light_hwc)
     return Kept(light_hwc, smooth_hwc)
+
+
+def tone_gain(gain: Float32, guide: Float32, known: Float32) -> Float32:
+    """The gain (H, W) as a smooth function of the plate's log luminance alone: what one tone curve would be."""
+    lowest, highest = float(guide.min()), float(guide.max())
+    count = max(2, math.ceil((highest - lowest) * TONE_BINS))
+    edges = np.linspace(lowest, max(highest, lowest + 1e-3), count + 1)
+    weight, total = (
+        gaussian_filter1d(np.histogram(guide, edges, weights=w)[0].astype(np.float64), TONE_BLUR, mode="nearest")
+        for w in (known, known * gain)
+    )
+    middles = (edges[1:] + edges[:-1]) / 2
+    reached = weight > LEAST_WEIGHT
+    if not reached.any():
+        return np.zeros_like(gain)
+    return np.interp(guide, middles[reached], total[reached] / weight[reached]).astype(np.float32)
 
 
 def guided(values: Float32, guide: Float32, known: Float32, radius: int) -> Float32:

@@ -126,7 +126,8 @@ class LumaFluxOperator:
         round_trip_hwc = _display_light(made.round_trip_hwc)
         raised = anchor_stops(plate_hwc, found_hwc, round_trip_hwc, known_hw)
         found_hwc *= np.float32(2.0**raised)
-        kept = keep_detail(plate_hwc, found_hwc, round_trip_hwc, generated_hwc, self.model.config.cell)
+        config = self.model.config
+        kept = keep_detail(plate_hwc, found_hwc, round_trip_hwc, generated_hwc, config.cell, config.belief)
         stops = raised + anchor_stops(plate_hwc, kept.scene_linear_hwc, plate_hwc, known_hw)
         if before is not None:
             stops += smoothing * (before.stops - stops)
