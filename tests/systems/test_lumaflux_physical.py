@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from lumaflux_cases import TINY, new_adapters
 from torch.nn import functional as F
 
 from hdrgen_server.systems.lumaflux import physical as p
+from hdrgen_server.systems.lumaflux.adapters import Adapters
 
 
 def random_codes(height: int = 48, width: int = 32, seed: int = 1) -> torch.Tensor:
@@ -89,3 +92,17 @@ def test_tones_are_quantiles_of_luma_and_of_the_largest_channel():
         expected = [*np.quantile(luma, marks), *np.quantile(picture.max(axis=0), marks)]
         np.testing.assert_allclose(row.numpy(), expected, rtol=1e-5)
     assert p.tones_of(codes, ()).shape == (2, 0)
+
+
+def test_perceptual_tokens_are_told_the_tones_where_the_configuration_has_them():
+    config = replace(TINY, adapters=replace(TINY.adapters, tones=(0.1, 0.5, 0.9)))
+    torch.manual_seed(3)
+    adapters, codes = Adapters(config), random_codes()
+    shown = torch.randn(2, config.encoder.side**2, config.encoder.hidden_size)
+    with torch.no_grad():
+        plain = adapters.perc_connector(shown)
+        assert torch.equal(adapters.condition(codes, shown).perceptual, plain)  # without effect at the start
+        adapters.tone_connector.proj[-1].weight.normal_()
+        change = adapters.condition(codes, shown).perceptual - plain
+    torch.testing.assert_close(change, change[:, :1].expand_as(change))  # the same for every token
+    assert not torch.allclose(change[0], change[1])

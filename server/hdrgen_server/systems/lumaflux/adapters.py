@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hdrgen_server.systems.lumaflux.config import LumaFluxConfig
-from hdrgen_server.systems.lumaflux.physical import Physical, PhysicalEncoder, tones_of
-from hdrgen_server.systems.lumaflux.steering import BlockAdapter, Conditioner, View
+from hdrgen_server.systems.lumaflux.physical import TONE_PLANES, Physical, PhysicalEncoder, tones_of
+from hdrgen_server.systems.lumaflux.steering import BlockAdapter, Conditioner, View, start_at_zero
 from hdrgen_server.systems.lumaflux.tonefield import ToneField
 
 NULL_DEVIATION = 0.02
@@ -106,18 +106,25 @@ class Adapters(nn.Module):
         self.modulation = Conditioner(flux.blocks, sizes.modulation)
         self.transformer = Blocks(config)
         self.rqs = ToneField(sizes, config.vae.latent_channels, config.peak_nits)
+        if sizes.tones:
+            self.tone_connector = Connector(TONE_PLANES * len(sizes.tones), sizes.tone_hidden, flux.width)
+            start_at_zero(self.tone_connector.proj[-1])
 
     def condition(self, codes: Tensor, shown: Tensor) -> Conditions:
         """The conditions of SDR codes (B, 3, H, W) in [0, 1] and the image encoder's tokens of them (B, P, inputs)."""
         cell = self.config.cell
         physical = self.physical(codes, cell)
         null = self.null_context.expand(len(codes), -1, -1)
+        tones = tones_of(codes.float(), self.config.adapters.tones)
+        perceptual = self.perc_connector(shown)
+        if self.config.adapters.tones:
+            perceptual = perceptual + self.tone_connector(tones)[:, None]
         return Conditions(
             physical,
-            self.perc_connector(shown),
+            perceptual,
             torch.cat([null, self.ctx_connector(shown)], dim=1),
             self.null_pooled + self.pooled_from_stats(physical.statistics),
-            tones_of(codes.float(), self.config.adapters.tones),
+            tones,
             View.whole((codes.shape[2] // cell, codes.shape[3] // cell)),
         )
 
@@ -132,8 +139,9 @@ def parameter_groups(adapters: Adapters) -> dict[str, int]:
 
 
 _GROUPS: Mapping[str, str] = {
-    "physical": "physical", "perc_connector": "connector", "ctx_connector": "context", "modulation": "modulation",
-    "null_context": "null and pooled", "null_pooled": "null and pooled", "pooled_from_stats": "null and pooled",
+    "physical": "physical", "perc_connector": "connector", "tone_connector": "connector", "ctx_connector": "context",
+    "modulation": "modulation", "null_context": "null and pooled", "null_pooled": "null and pooled",
+    "pooled_from_stats": "null and pooled",
 }  # fmt: skip
 
 

@@ -88,7 +88,7 @@ class EncoderConfig:
 class AdapterConfig:
     """Sizes of what LumaFlux adds and trains (released configuration `main`, commit c292787).
 
-    `tones` are quantiles of the plate's codes that the tone field is told beside the final latent; the document has
+    `tones` are quantiles of the plate's codes that the perceptual tokens and the tone field are told; the document has
     none.
     """
 

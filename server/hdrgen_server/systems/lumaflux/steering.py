@@ -101,7 +101,7 @@ class Modulation(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(width, config.bottleneck), nn.SiLU(), nn.Linear(config.bottleneck, 2 * width)
         )
-        _start_at_zero(self.mlp[-1])
+        start_at_zero(self.mlp[-1])
 
     def forward(self, tokens: Tensor, perceptual: Tensor, by: Weights) -> Tensor:
         """h + gamma LN(h) + zeta with gamma and zeta of the perceptual tokens' mean."""
@@ -176,10 +176,11 @@ def _bottleneck(inputs: int, bottleneck: int, outputs: int) -> nn.Sequential:
     layers = nn.Sequential(
         nn.Linear(inputs, bottleneck, bias=False), nn.SiLU(), nn.Linear(bottleneck, outputs, bias=False)
     )
-    _start_at_zero(layers[-1])
+    start_at_zero(layers[-1])
     return layers
 
 
-def _start_at_zero(layer: nn.Module) -> None:
+def start_at_zero(layer: nn.Module) -> None:
+    """Make a layer give nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
