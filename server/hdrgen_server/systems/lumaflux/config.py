@@ -160,8 +160,8 @@ SIGLIP_SO400M = EncoderConfig(1152, 4304, 27, 16, 384, 14)
 
 S_FLUX = FluxConfig(16, 2, 3, 6, 32, 128, 64, guidance_embeds=False, axes_dims_rope=(8, 12, 12))
 S_ENCODER = EncoderConfig(96, 256, 4, 4, 128, 16)
-# So small a model sees colour that is not there, and half of what it sees from place to place.
-S_BELIEF = Belief(local=0.5, colour=0.0)
+# So small a model sees colour that is not there, and most of what it sees from place to place is not there either.
+S_BELIEF = Belief(local=0.25, colour=0.0)
 S_TONES = (
     0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.985,
     0.99, 0.995, 0.998, 0.9995,

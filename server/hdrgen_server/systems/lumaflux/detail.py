@@ -76,23 +76,51 @@ def keep_detail(
     `round_trip_hwc` is the plate's light after the same VAE: the gain is the found light over it, so that what the VAE
     loses of both cancels. The gain is smoothed along the plate's own edges (He et al. 2010, guided filter) over
     `radius` pixels, from known pixels only. `generated_hwc`, 0 to 1, is how much of each channel is generated; that
-    light is never below the plate's, which is the least that a clipped code can stand for. Of the gain's parts beyond
-    one tone curve of the whole picture, as much is taken as `belief` says.
+    light is never below the plate's, which is the least that a clipped code can stand for. With less than the whole
+    `belief`, a pixel is generated where any of its channels is, and the least is what the gain makes of the plate.
     """
-    gain_hwc = stops(found_hwc) - stops(round_trip_hwc)
     guide = log_luminance(plate_hwc)
-    smooth_hwc = np.empty_like(gain_hwc)
+    if belief == WHOLE:
+        gain_hwc = stops(found_hwc) - stops(round_trip_hwc)
+        for channel in range(3):
+            known = 1 - generated_hwc[..., channel]
+            gain_hwc[..., channel] = guided(gain_hwc[..., channel], guide, known, radius)
+        light_hwc: Any = plate_hwc * np.exp2(gain_hwc)
+        return Kept(light_hwc + generated_hwc * (np.maximum(found_hwc, plate_hwc) - light_hwc), gain_hwc)
+    generated = generated_hwc.max(axis=2)
+    gain_hwc = _believed_gain(found_hwc, round_trip_hwc, guide, 1 - generated, radius, belief)
+    light_hwc = plate_hwc * np.exp2(gain_hwc)
+    made_hwc = _believed_light(found_hwc, light_hwc, guide, generated, radius, belief)
+    return Kept(light_hwc + generated[..., None] * (np.maximum(made_hwc, light_hwc) - light_hwc), gain_hwc)
+
+
+def _believed_gain(
+    found_hwc: Float32, round_trip_hwc: Float32, guide: Float32, known: Float32, radius: int, belief: Belief
+) -> Float32:
+    """One tone curve of the picture, and as much of the rest of the gain as is believed, in stops (H, W, 3)."""
+    gain = log_luminance(found_hwc) - log_luminance(round_trip_hwc)
+    shared, tone = guided(gain, guide, known, radius), tone_gain(gain, guide, known)
+    colour_hwc = stops(found_hwc) - stops(round_trip_hwc) - gain[..., None]
     for channel in range(3):
-        known = 1 - generated_hwc[..., channel]
-        smooth_hwc[..., channel] = guided(gain_hwc[..., channel], guide, known, radius)
-    if belief != WHOLE:
-        gain, known = log_luminance(found_hwc) - log_luminance(round_trip_hwc), 1 - generated_hwc.max(axis=2)
-        shared, tone = guided(gain, guide, known, radius), tone_gain(gain, guide, known)
-        smooth_hwc = belief.colour * (smooth_hwc - shared[..., None])
-        smooth_hwc += (tone + belief.local * (shared - tone))[..., None]
-    light_hwc: Any = plate_hwc * np.exp2(smooth_hwc)
-    light_hwc += generated_hwc * (np.maximum(found_hwc, plate_hwc) - light_hwc)
-    return Kept(light_hwc, smooth_hwc)
+        colour_hwc[..., channel] = guided(colour_hwc[..., channel], guide, known, radius)
+    believed = (tone + np.float32(belief.local) * (shared - tone))[..., None]
+    return believed + np.float32(belief.colour) * colour_hwc
+
+
+def _believed_light(
+    found_hwc: Float32, kept_hwc: Float32, guide: Float32, generated: Float32, radius: int, belief: Belief
+) -> Float32:
+    """Generated light, (H, W, 3): its luminance smoothed within what is generated, in the kept plate's colour, but for
+    as much of either as is believed.
+    """
+    level = log_luminance(found_hwc)
+    smooth = guided(level, guide, generated, radius)
+    luminance = np.maximum(np.exp2(smooth + np.float32(belief.local) * (level - smooth)) - FLOOR, 0)[..., None]
+    own_hwc, plate_hwc = (
+        light_hwc / np.maximum(light_hwc @ luminance_weights("rec2020").astype(np.float32), FLOOR)[..., None]
+        for light_hwc in (found_hwc, kept_hwc)
+    )
+    return (luminance * (plate_hwc + np.float32(belief.colour) * (own_hwc - plate_hwc))).astype(np.float32)
 
 
 def tone_gain(gain: Float32, guide: Float32, known: Float32) -> Float32:
