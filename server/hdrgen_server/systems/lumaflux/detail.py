@@ -100,10 +100,10 @@ def _believed_gain(
     """One tone curve of the picture, and as much of the rest of the gain as is believed, in stops (H, W, 3)."""
     gain = log_luminance(found_hwc) - log_luminance(round_trip_hwc)
     shared, tone = guided(gain, guide, known, radius), tone_gain(gain, guide, known)
-    colour_hwc = stops(found_hwc) - stops(round_trip_hwc) - gain[..., None]
+    colour_hwc: Any = stops(found_hwc) - stops(round_trip_hwc) - gain[..., None]
     for channel in range(3):
         colour_hwc[..., channel] = guided(colour_hwc[..., channel], guide, known, radius)
-    believed = (tone + np.float32(belief.local) * (shared - tone))[..., None]
+    believed: Any = (tone + np.float32(belief.local) * (shared - tone))[..., None]
     return believed + np.float32(belief.colour) * colour_hwc
 
 
