@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hdrgen_server.cli import console, finishing, inputs, jobs, outputs
+from hdrgen_server.cli import console, finishing, inputs, jobs, options, outputs
 from hdrgen_server.cli.choice import Choice, choose, parse_sets
 from hdrgen_server.cli.finishing import Finish
 from hdrgen_server.contracts.descriptor import Value
@@ -29,23 +29,19 @@ def command(
     reference: Annotated[
         int | None, typer.Option(metavar="N", help="Input whose exposure is kept, from 0; else the middle EV.")
     ] = None,
-    pack: Annotated[str | None, typer.Option(metavar="NAME", help="Pack; else the quality's default.")] = None,
-    quality: Annotated[str, typer.Option(metavar="draft|final", help="Fast, or the best there is.")] = "draft",
-    colourspace: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Scene-linear space of the result; else the scene_linear role.")
-    ] = None,
+    pack: options.PackOption = None,
+    quality: options.QualityOption = "draft",
+    colourspace: options.SpaceOption = None,
     input_colourspace: Annotated[
         str | None, typer.Option(metavar="NAME", help="Space of the inputs; else their tags, 8-bit is sRGB texture.")
     ] = None,
-    config: Annotated[str | None, typer.Option(metavar="CONFIG", help="OCIO config; else $OCIO or built-in.")] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of systems that draw noise.")] = 0,
-    steps: Annotated[int | None, typer.Option(metavar="N", help="Steps of systems that take steps.")] = None,
+    config: options.ConfigOption = None,
+    seed: options.SeedOption = 0,
+    steps: options.StepsOption = None,
     preserve_plate: Annotated[
         bool, typer.Option("--preserve-plate", help="Keep the reference's own values where it is not clipped.")
     ] = False,
-    ceiling: Annotated[
-        float | None, typer.Option(metavar="V", help="Roll highlights off towards V, from half of it on.")
-    ] = None,
+    ceiling: options.CeilingOption = None,
     aovs: Annotated[bool, typer.Option("--aovs", help="Write the system's masks as layers.")] = False,
     preview: Annotated[str | None, typer.Option(metavar="OUT.png", help="Write a contact sheet too.")] = None,
     gainmap: Annotated[
@@ -54,11 +50,9 @@ def command(
     gainmap_jpeg: Annotated[
         str | None, typer.Option(metavar="OUT.jpg", help="Write an Ultra HDR JPEG too: the reference and its gain map.")
     ] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PARAMETER=VALUE", help="Any parameter of the pack.")
-    ] = None,
-    server: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Sidecar; else found or started.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
+    sets: options.SetsOption = None,
+    server: options.ServerOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Fuse a bracket into one scene-linear EXR at the exposure of its reference.
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from hdrgen_server.cli import console, inputs, jobs, movies, plates, shots
+from hdrgen_server.cli import console, inputs, jobs, movies, options, plates, shots
 from hdrgen_server.cli.choice import choose, parse_sets, shot_parameters
 from hdrgen_server.cli.finishing import Finish
 from hdrgen_server.settings import load_settings
@@ -25,23 +25,21 @@ def command(
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="OUT", help="OUT.exr, out.####.exr, or a movie: .mov, .mp4.")
     ],
-    pack: Annotated[str | None, typer.Option(metavar="NAME", help="Pack; else the quality's default.")] = None,
-    quality: Annotated[str, typer.Option(metavar="draft|final", help="Fast, or the best there is.")] = "draft",
+    pack: options.PackOption = None,
+    quality: options.QualityOption = "draft",
     colourspace: Annotated[
         str | None, typer.Option(metavar="NAME", help="Scene-linear space of EXRs; else the scene_linear role.")
     ] = None,
     input_colourspace: Annotated[
         str | None, typer.Option(metavar="NAME", help="Space of the input; else its tags, 8-bit is sRGB texture.")
     ] = None,
-    config: Annotated[str | None, typer.Option(metavar="CONFIG", help="OCIO config; else $OCIO or built-in.")] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of systems that draw noise.")] = 0,
-    steps: Annotated[int | None, typer.Option(metavar="N", help="Steps of systems that take steps.")] = None,
+    config: options.ConfigOption = None,
+    seed: options.SeedOption = 0,
+    steps: options.StepsOption = None,
     preserve_plate: Annotated[
         bool, typer.Option("--preserve-plate", help="Keep the plate's own values where it is not clipped.")
     ] = False,
-    ceiling: Annotated[
-        float | None, typer.Option(metavar="V", help="Roll highlights off towards V, from half of it on.")
-    ] = None,
+    ceiling: options.CeilingOption = None,
     aovs: Annotated[bool, typer.Option("--aovs", help="Write the system's masks as layers of EXRs.")] = False,
     preview: Annotated[
         str | None, typer.Option(metavar="OUT.png", help="Write a contact sheet too; #### for each frame.")
@@ -67,11 +65,9 @@ def command(
     mastering_nits: Annotated[
         float | None, typer.Option(metavar="N", help="Peak of the mastering display that it states; else 1000.")
     ] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PARAMETER=VALUE", help="Any parameter of the pack.")
-    ] = None,
-    server: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Sidecar; else found or started.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
+    sets: options.SetsOption = None,
+    server: options.ServerOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Expand an SDR plate into scene-linear light; mid-grey stays where the plate has it.
 

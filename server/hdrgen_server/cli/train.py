@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hdrgen_server.cli import console
+from hdrgen_server.cli import console, options
 from hdrgen_server.settings import load_settings
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
@@ -29,7 +29,6 @@ DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cu
 PrecisionOption = Annotated[
     str, typer.Option(metavar="fp32|bf16|fp16", help="Of matrix products and convolutions; weights stay fp32.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
 
 app = typer.Typer(help="Train a system with its own recipe.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -87,7 +86,7 @@ def gmodiff(
     pack: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Only make a pack, named like the folder, of the run so far.")
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Train GMODiff's regressor (DaReg), or the refiner on top of it. Run it again to resume."""
     if stage not in {"regressor", "refine"}:
@@ -171,7 +170,7 @@ def autoencoder(
         Path | None,
         typer.Option(metavar="FOLDER", help="Only write the best weights so far as a diffusers folder, and score it."),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Train the small autoencoder of the diffusion systems. Run it again to resume."""
     from hdrgen_server.training.recipe import load_recipe
@@ -232,7 +231,7 @@ def lumaflux(
     pack: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Only make a pack, named like the folder, of the run so far.")
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Train what LumaFlux adds to a frozen backbone, or at size s that backbone. Run it again to resume."""
     from hdrgen_server.training import lumaflux as training

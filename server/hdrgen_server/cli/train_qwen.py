@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from hdrgen_server.cli import console, train
+from hdrgen_server.cli import console, options, train
 from nuke_hdrgen.wire.errors import BadParameter
 
 StageOption = Annotated[str, typer.Option(metavar="vae|backbone|lora", help="The stage to train.")]
@@ -71,7 +71,7 @@ def qwenlog(
     precision: train.PrecisionOption = "fp32",
     fetch: train.FetchOption = False,
     pack: PackOption = None,
-    as_json: train.JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Train Qwen-Image to draw log codes: an adapter, or at size s its VAE and transformer. Run it again to resume."""
     asked = _Asked("qwenlog", stage, size, base, layout, run, pack, curve)
@@ -94,7 +94,7 @@ def qwenlinear(
     precision: train.PrecisionOption = "fp32",
     fetch: train.FetchOption = False,
     pack: PackOption = None,
-    as_json: train.JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Train Qwen-Image to draw light: its VAE of two heads, then an adapter, or at size s a transformer.
 

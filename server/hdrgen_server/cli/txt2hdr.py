@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hdrgen_server.cli import console, finishing, inputs, jobs, outputs
+from hdrgen_server.cli import console, finishing, inputs, jobs, options, outputs
 from hdrgen_server.cli.choice import Choice, choose, parse_sets
 from hdrgen_server.cli.finishing import Finish
 from hdrgen_server.contracts.descriptor import Descriptor, Value
@@ -65,20 +65,16 @@ def command(
     image: Annotated[
         Path | None, typer.Option(metavar="START", help="Start from this picture; --set strength=0..1 says how far.")
     ] = None,
-    pack: Annotated[str | None, typer.Option(metavar="NAME", help="Pack; else the quality's default.")] = None,
-    quality: Annotated[str, typer.Option(metavar="draft|final", help="Fast, or the best there is.")] = "draft",
-    colourspace: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Scene-linear space of the result; else the scene_linear role.")
-    ] = None,
+    pack: options.PackOption = None,
+    quality: options.QualityOption = "draft",
+    colourspace: options.SpaceOption = None,
     input_colourspace: Annotated[
         str | None, typer.Option(metavar="NAME", help="Space of START; else its tags, 8-bit is sRGB texture.")
     ] = None,
-    config: Annotated[str | None, typer.Option(metavar="CONFIG", help="OCIO config; else $OCIO or built-in.")] = None,
+    config: options.ConfigOption = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the first picture.")] = 0,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Steps; else by quality.")] = None,
-    ceiling: Annotated[
-        float | None, typer.Option(metavar="V", help="Roll highlights off towards V, from half of it on.")
-    ] = None,
+    ceiling: options.CeilingOption = None,
     aovs: Annotated[bool, typer.Option("--aovs", help="Write what the system has beside light as layers.")] = False,
     preview: Annotated[
         str | None, typer.Option(metavar="OUT.png", help="Write one contact sheet too: each picture at four stops.")
@@ -86,8 +82,8 @@ def command(
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="PARAMETER=VALUE", help="Any parameter: guidance, …")
     ] = None,
-    server: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Sidecar; else found or started.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
+    server: options.ServerOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Draw what PROMPT says in scene-linear light, mid-grey at 0.18.
 
