@@ -324,7 +324,7 @@ def test_a_run_that_was_interrupted_goes_on_where_it_stopped(folder, bases, tmp_
 
 
 def test_a_pool_of_batches_is_encoded_once(folder, bases, monkeypatch):
-    pooled = recipe(1, {"pool": 3})
+    pooled = replace(recipe(1, {}), pictures={"pool": 3})
     task = qwen.start("qwenlog", pooled, "backbone", bases["qwenlog"], CaptionSource(folder, 32))
     encode, seen = task.qwen.encode, list[torch.Tensor]()
     monkeypatch.setattr(task.qwen, "encode", lambda picture: seen.append(picture) or encode(picture))

@@ -7,17 +7,15 @@ chain that training draws from: an operator of `tone_mapping`, 8 bits and x264, 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from hdrgen_server.evaluate.protocol import bright_sample
 from hdrgen_server.training.brackets import Array, BracketSample, Camera
-from hdrgen_server.training.degradations import CRFS, SPACE, through_x264
+from hdrgen_server.training.degradations import CRFS, SPACE, through_jpeg, through_x264
 from hdrgen_server.training.scenes import Scene
 from hdrgen_server.training.tone_mapping import OPERATORS, tone_map
 from hdrgen_server.training.views import LUMINANCE
@@ -43,9 +41,7 @@ def reinhard_jpeg(scene_linear_hwc: Array) -> Byte:
     luminance = (light @ LUMINANCE)[..., None]
     white = float(np.clip(np.percentile(luminance, 99.9), *REINHARD_WHITE))
     shown = light * (1 + luminance / white**2) / (1 + luminance)
-    stream = io.BytesIO()
-    Image.fromarray(_srgb(shown)).save(stream, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
-    return np.asarray(Image.open(stream).convert("RGB"), np.uint8)
+    return through_jpeg(_srgb(shown), JPEG_QUALITY)
 
 
 def hable(scene_linear_hwc: Array) -> Byte:

@@ -6,6 +6,7 @@ It owns drawing at random and the codec. It must not know networks, losses or wh
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from av.codec.context import CodecContext
 from av.video.frame import VideoFrame
+from PIL import Image
 
 from hdrgen_server.image.movie_planes import planes
 from hdrgen_server.image.movie_tags import MATRICES
@@ -52,6 +54,13 @@ def degrade(
     operator = operators[int(rng.integers(len(operators)))]
     crf = int(crfs[int(rng.integers(len(crfs)))])
     return Degraded(through_x264(tone_map(scene_linear_hwc, operator), crf), operator, crf)
+
+
+def through_jpeg(codes_hwc: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
+    """8-bit R'G'B' codes (H, W, 3) after a JPEG of this quality, 4:2:0."""
+    stream = io.BytesIO()
+    Image.fromarray(codes_hwc).save(stream, "JPEG", quality=quality, subsampling="4:2:0")
+    return np.asarray(Image.open(stream).convert("RGB"), np.uint8)
 
 
 def through_x264(codes_hwc: Array, crf: int) -> Array:

@@ -24,8 +24,8 @@ from hdrgen_server.training.brackets import exposed_view
 from hdrgen_server.training.degradations import CRFS, degrade
 from hdrgen_server.training.hdr_sources import HdrFile, hdr_files, read_pictures
 from hdrgen_server.training.pictures import scenes_of
-from hdrgen_server.training.random_curves import DISPLAY_GAMMA, through_curve
-from hdrgen_server.training.tone_mapping import OPERATORS
+from hdrgen_server.training.random_curves import through_curve
+from hdrgen_server.training.tone_mapping import DISPLAY_GAMMA, OPERATORS
 from hdrgen_server.training.views import LUMINANCE, anchor_exposure
 
 Array = npt.NDArray[np.float32]

@@ -49,19 +49,17 @@ SLASH = "/"
 
 @dataclass(frozen=True)
 class Weights:
-    """`bright` is how much more an error counts per stop above diffuse white; `rank` is the adapter's, 0 for none.
-
-    With a `pool` there are so many batches, each encoded once: encoding takes three times what the small transformer
-    does.
-    """
+    """`bright` is how much more an error counts per stop above diffuse white; `rank` is the adapter's, 0 for none."""
 
     bright: float = 0.0
     rank: float = 0.0
-    pool: float = 0.0
 
 
 class QwenTask:
-    """A transformer, or an adapter of one, as the training loop sees it."""
+    """A transformer, or an adapter of one, as the training loop sees it.
+
+    Of a source with a pool each batch is encoded once: that takes three times what the small transformer does.
+    """
 
     def __init__(
         self,
@@ -72,7 +70,7 @@ class QwenTask:
         frozen: torch.dtype = torch.float32,
     ) -> None:
         self.qwen, self.weights, self._frozen = model, weights, frozen
-        self._light, self._source = light, replace(source, pool=int(weights.pool))
+        self._light, self._source = light, source
         self._encoded: dict[int, tuple[Tensor, Tensor]] = {}
         trained = {n: p for n, p in model.transformer.named_parameters() if p.requires_grad}
         self.model: nn.Module = Trained(trained)
@@ -227,6 +225,7 @@ def start(
         _adapt(transformer, max(1, int(weights.rank)), projections=system == "qwenlinear")
     if config.transformer.layers > KEPT_BLOCKS:
         transformer.enable_gradient_checkpointing()
+    source = replace(source, pool=int(recipe.pictures.get("pool", 0)))
     return QwenTask(QwenImage(config, transformer, light.vae, text), light, source, weights, dtype)
 
 

@@ -8,18 +8,17 @@ on each channel, or on luminance with chromaticity kept.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from hdrgen_server.training.degradations import through_jpeg
+from hdrgen_server.training.tone_mapping import DISPLAY_GAMMA
 from hdrgen_server.training.views import LUMINANCE
 
 Array = npt.NDArray[np.float32]
 
-DISPLAY_GAMMA = 2.4
 STOPS = np.linspace(-14, 14, 561, dtype=np.float32)
 GREY_STOPS = float(np.log2(0.18))
 TOE_STOPS = -5.0
@@ -93,7 +92,5 @@ def through_curve(scene_linear_hwc: Array, rng: np.random.Generator) -> Array:
     shown = np.clip(Curve.random(rng)(scene_linear_hwc), 0, 1)
     byte = np.round(shown ** (1 / DISPLAY_GAMMA) * 255).astype(np.uint8)
     if rng.random() < WITH_JPEG:
-        stream = io.BytesIO()
-        Image.fromarray(byte).save(stream, "JPEG", quality=int(rng.integers(*JPEG_QUALITIES)), subsampling="4:2:0")
-        byte = np.asarray(Image.open(stream).convert("RGB"), np.uint8)
+        byte = through_jpeg(byte, int(rng.integers(*JPEG_QUALITIES)))
     return byte.astype(np.float32) / np.float32(255)

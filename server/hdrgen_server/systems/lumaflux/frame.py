@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hdrgen_server.image.tiles import Tile, pad_to, plan_tiles
+from hdrgen_server.networks.tiled import blend, divided, weights, window
 from hdrgen_server.systems.lumaflux.config import PATCH
 from hdrgen_server.systems.lumaflux.flow import euler, start_of
 from hdrgen_server.systems.lumaflux.model import LumaFlux
@@ -107,8 +108,8 @@ class FrameConverter:
             at = torch.tensor([time], device=point.device)
             for tile, part in zip(self._latents, seen, strict=True):
                 self._report()
-                window = (..., *_window(tile))
-                found[window] += model.velocity(part, point[window], at) * _weights(tile, point)
+                place = (..., *window(tile))
+                found[place] += model.velocity(part, point[place], at) * weights(tile, point)
             return found
 
         final = euler(start_of(sdr, noise, drive.noise), velocity, drive.steps)
@@ -129,8 +130,8 @@ class FrameConverter:
         latent = torch.zeros(1, *shape, device=codes.device)
         for tile in self._pixels:
             self._report()
-            part = _divided(tile, self._factor)
-            latent[(..., *_window(part))] += self._model.encode(codes[(..., *_window(tile))]) * _weights(part, latent)
+            part = divided(tile, self._factor)
+            latent[(..., *window(part))] += self._model.encode(codes[(..., *window(tile))]) * weights(part, latent)
         return latent
 
     def _decode(self, latent: Tensor, finish: Callable[[Tensor], Tensor]) -> Float32:
@@ -138,30 +139,9 @@ class FrameConverter:
         found_hwc = np.zeros((*self._codes_hwc.shape[:2], 3), np.float32)
         for tile in self._pixels:
             self._report()
-            decoded = finish(self._model.decode(latent[(..., *_window(_divided(tile, self._factor)))]))
-            found_hwc[_window(tile)] += decoded[0].permute(1, 2, 0).cpu().numpy() * _blend(tile)[..., None]
+            decoded = finish(self._model.decode(latent[(..., *window(divided(tile, self._factor)))]))
+            found_hwc[window(tile)] += decoded[0].permute(1, 2, 0).cpu().numpy() * blend(tile)[..., None]
         return found_hwc[:height, :width]
-
-
-def _window(tile: Tile) -> tuple[slice, slice]:
-    return slice(tile.rows.start, tile.rows.stop), slice(tile.columns.start, tile.columns.stop)
-
-
-def _blend(tile: Tile) -> Float32:
-    return tile.rows.weights[:, None] * tile.columns.weights[None, :]
-
-
-def _weights(tile: Tile, like: Tensor) -> Tensor:
-    return torch.from_numpy(_blend(tile)).to(like)
-
-
-def _divided(tile: Tile, factor: int) -> Tile:
-    """A tile of pixels as its latents, each with the mean weight of its pixels, so that the sums stay 1."""
-    rows, columns = (
-        type(span)(span.start // factor, span.stop // factor, span.weights.reshape(-1, factor).mean(axis=1))
-        for span in (tile.rows, tile.columns)
-    )
-    return Tile(rows, columns, rows.length, columns.length)
 
 
 def _view(tile: Tile, grid: tuple[int, int]) -> View:
