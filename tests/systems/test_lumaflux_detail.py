@@ -143,7 +143,7 @@ def test_a_tone_gain_with_nothing_known_is_none():
     np.testing.assert_allclose(d.tone_gain(flat + 3, flat, flat + 1), 3)
 
 
-def test_with_less_belief_a_pixel_is_generated_whole_in_the_plates_colour():
+def test_with_less_belief_a_pixel_is_generated_whole_and_smooth():
     light = np.broadcast_to(np.array([1, 0.5, 0.2], np.float32), (48, 48, 3)).copy()
     light[:, :24] *= 0.4
     generated = np.zeros_like(light)
@@ -152,8 +152,6 @@ def test_with_less_belief_a_pixel_is_generated_whole_in_the_plates_colour():
     found[:, 24:] = RNG.uniform(3, 5, (48, 24, 3))
     kept = d.keep_detail(light, found, light, generated, 4, Belief(local=0.5, colour=0.0))
     made = kept.scene_linear_hwc[:, 28:]
-    np.testing.assert_allclose(made / made[..., :1], light[:, 28:] / light[:, 28:, :1], rtol=1e-4)  # no fringe
-    level, own = np.log2(made[..., 1]), d.log_luminance(found)[:, 28:]
-    assert level.std() < 0.7 * own.std()
-    assert made[..., 0].mean() > 3
+    assert made.min() > 3  # green and blue are generated with red: no fringe
+    assert np.log2(made).std() < 0.7 * np.log2(found[:, 28:]).std()
     np.testing.assert_allclose(kept.scene_linear_hwc[:, :20], light[:, :20], rtol=0.02)

@@ -90,7 +90,7 @@ def keep_detail(
     generated = generated_hwc.max(axis=2)
     gain_hwc = _believed_gain(found_hwc, round_trip_hwc, guide, 1 - generated, radius, belief)
     light_hwc = plate_hwc * np.exp2(gain_hwc)
-    made_hwc = _believed_light(found_hwc, light_hwc, guide, generated, radius, belief)
+    made_hwc = _believed_light(found_hwc, guide, generated, radius)
     return Kept(light_hwc + generated[..., None] * (np.maximum(made_hwc, light_hwc) - light_hwc), gain_hwc)
 
 
@@ -107,20 +107,13 @@ def _believed_gain(
     return believed + np.float32(belief.colour) * colour_hwc
 
 
-def _believed_light(
-    found_hwc: Float32, kept_hwc: Float32, guide: Float32, generated: Float32, radius: int, belief: Belief
-) -> Float32:
-    """Generated light, (H, W, 3): its luminance smoothed within what is generated, in the kept plate's colour, but for
-    as much of either as is believed.
-    """
-    level = log_luminance(found_hwc)
-    smooth = guided(level, guide, generated, radius)
-    luminance = np.maximum(np.exp2(smooth + np.float32(belief.local) * (level - smooth)) - FLOOR, 0)[..., None]
-    own_hwc, plate_hwc = (
-        light_hwc / np.maximum(light_hwc @ luminance_weights("rec2020").astype(np.float32), FLOOR)[..., None]
-        for light_hwc in (found_hwc, kept_hwc)
-    )
-    return (luminance * (plate_hwc + np.float32(belief.colour) * (own_hwc - plate_hwc))).astype(np.float32)
+def _believed_light(found_hwc: Float32, guide: Float32, generated: Float32, radius: int) -> Float32:
+    """Generated light, (H, W, 3): the found light, each channel smoothed within what is generated."""
+    level_hwc = stops(found_hwc)
+    for channel in range(3):
+        level_hwc[..., channel] = guided(level_hwc[..., channel], guide, generated, radius)
+    made_hwc: Any = np.maximum(np.exp2(level_hwc) - FLOOR, 0)
+    return made_hwc
 
 
 def tone_gain(gain: Float32, guide: Float32, known: Float32) -> Float32:
