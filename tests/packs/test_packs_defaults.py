@@ -62,12 +62,14 @@ def test_the_plain_packs_are_there_and_differ_above_the_knee(monkeypatch, tmp_pa
     assert min(found.values()) > 0.9
 
 
-def test_a_trained_pack_comes_first_and_the_plain_ones_follow():
+def test_a_draft_is_a_curve_and_a_final_is_generated():
     registry = load_registry(load_settings())
-    for quality in ("draft", "final"):
-        order = registry.defaults["sdr2hdr"][quality]
-        assert order[-3:] == ["bt2446", "reinhard", "bt2446c"]
-        assert registry.default_for("sdr2hdr", quality).name == next(n for n in order if n in registry.packs)
+    plain = ["bt2446", "reinhard", "bt2446c"]
+    orders = registry.defaults["sdr2hdr"]
+    assert orders["draft"] == (*plain, "lumaflux-s")
+    assert orders["final"] == ("lumaflux-s", *plain)
+    assert registry.default_for("sdr2hdr", "draft").name == "bt2446"
+    assert registry.default_for("sdr2hdr", "final").name == "lumaflux-s"
 
 
 class _Quiet:

@@ -22,9 +22,9 @@ Array = npt.NDArray[np.float32]
 STOPS = np.linspace(-14, 14, 561, dtype=np.float32)
 GREY_STOPS = float(np.log2(0.18))
 TOE_STOPS = -5.0
-STRAIGHT, WITH_TOE, IN_CHANNELS, WITH_JPEG = 0.25, 0.4, 0.5, 0.5
+UNTOUCHED, STRAIGHT, WITH_TOE, IN_CHANNELS, WITH_JPEG = 0.2, 0.25, 0.4, 0.5, 0.5
 WHITE_IN_PICTURE, WHITE_FIXED = 0.5, 0.75
-MOST_GAIN = 2.0
+MOST_GAIN, GAINS = 2.0, (-0.7, 0.9)
 JPEG_QUALITIES = (60, 95)
 
 
@@ -46,7 +46,9 @@ class Curve:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Curve:
-        """Any of the family; a quarter have one contrast throughout and only a clip."""
+        """Any of the family; a fifth are light as it is, cut, and of the others a quarter have one contrast throughout."""
+        if rng.random() < UNTOUCHED:
+            return cls(1, 1, 0, 1, 1, float(rng.uniform(*GAINS)), 0, True)
         low, turn = float(rng.uniform(0.85, 1.3)), rng.random()
         white = 0.0
         if turn < WHITE_IN_PICTURE:
@@ -59,7 +61,7 @@ class Curve:
             float(rng.uniform(-3, 1.5)),
             float(rng.uniform(0.3, 1.5)),
             float(rng.uniform(1, 1.5)) if rng.random() < WITH_TOE else 1.0,
-            float(rng.uniform(-0.7, 0.9)),
+            float(rng.uniform(*GAINS)),
             white,
             bool(rng.random() < IN_CHANNELS),
         )
