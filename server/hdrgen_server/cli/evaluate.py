@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from hdrgen_server.cli import console, scored
 from hdrgen_server.cli.choice import parse_sets
+from hdrgen_server.cli.evaluate_prompts import evaluate_prompts
 from hdrgen_server.settings import Settings, load_settings
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
@@ -59,6 +61,7 @@ def command(
     without one (single_mid, hat_linear, cv_debevec_mtb, …; inverse_srgb, linear_gamma22), all of one operation: hdrfuse
     is scored on brackets, sdr2hdr on plates under three tone curves that no method is told. With --degradations a pack
     trained without an operator is scored on that one alone. psnr_kept is PU21-PSNR where the plate is not clipped.
+    txt2hdr has no truth: its packs are tested on --count pictures of each of eight words.
     """
     settings = load_settings()
     folder = data or settings.data_folder / "hdri"
@@ -69,11 +72,20 @@ def command(
     from hdrgen_server.evaluate.suites import SUITES
 
     operation = _one_operation(methods, settings)
+    options = scored.Options(knock_out, preserve_plate, parse_sets(sets or []))
+    if operation == scored.PROMPTED:
+        if degradations or flicker or knock_out or preserve_plate or jod or kinds:
+            raise BadParameter(f"{methods[0]} does {operation}, which --count, --set, --report and --json are for")
+        prompted = evaluate_prompts(methods, settings, options, folder, count, as_json=as_json)
+        if report is not None:
+            from hdrgen_server.image.files import write_beside
+
+            write_beside(report / "prompts.json", json.dumps(prompted, indent=1).encode())
+        return
     suite = SUITES[operation]
     if (degradations or flicker) and not suite.degradations:
         raise BadParameter(f"--degradations and --flicker are for sdr2hdr, and {methods[0]} does {operation}")
     chosen = _kinds(operation, suite, kinds, degradations=degradations)
-    options = scored.Options(knock_out, preserve_plate, parse_sets(sets or []))
     if flicker:
         _flicker(methods, settings, options, _Asked(folder, chosen, count), as_json=as_json)
         return

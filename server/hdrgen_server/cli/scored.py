@@ -5,16 +5,16 @@ It owns finding them and calling their operators. It must not know the test of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hdrgen_server.cli.choice import shot_parameters, typed
-from hdrgen_server.cli.direct import load_operator, run_operator
+from hdrgen_server.cli.direct import Quiet, load_operator, run_operator
 from hdrgen_server.contracts.descriptor import Value
 from hdrgen_server.contracts.frame import Frame
-from hdrgen_server.contracts.operator import Operator
+from hdrgen_server.contracts.operator import Operator, Request
 from hdrgen_server.packs import licence
 from hdrgen_server.packs.manifest import MANIFEST_NAME, Pack, read_pack
 from hdrgen_server.packs.registry import load_registry
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FINAL = ":final"
 KEPT = ", plate preserved"
+PROMPTED = "txt2hdr"
+"""The operation that is tested without truth."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def operation_of(name: str, settings: Settings) -> str:
     for operation, suite in SUITES.items():
         if operation in does or name in suite.methods:
             return operation
+    if PROMPTED in does:
+        return PROMPTED
     packs = sorted(load_registry(settings).packs)
     here = ", ".join([*packs, *(method for suite in SUITES.values() for method in suite.methods)])
     what = f"{name} does {', '.join(does)}, which has no test" if does else f"there is no pack or method {name!r}"
@@ -98,6 +102,32 @@ def pack_methods(name: str, operation: str, settings: Settings, options: Options
 
         found |= knocked_out(operator, method, quality)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class PromptMethod:
+    """A pack of txt2hdr as a function from prompt, seed and whether it goes all around to light, at its own size."""
+
+    name: str
+    operator: Operator
+    draw: Callable[[str, int, bool], Any]
+
+
+def prompt_method(name: str, settings: Settings, options: Options) -> PromptMethod:
+    """The pack that a METHOD names, for prompts. Panoramas are twice as wide as a picture of it is high."""
+    operator, quality, parameters = _loaded(name, settings, options)
+
+    def draw(prompt: str, seed: int, panorama: bool) -> Any:
+        given = {**parameters, "prompt": prompt}
+        resolved = operator.descriptor.resolve(given)
+        if panorama:
+            wide = {"projection": "panorama", "width": 2 * int(resolved["height"])}
+            resolved = operator.descriptor.resolve(given | wide)
+        request = Request(PROMPTED, resolved, quality=quality, frame_count=0, seed=seed)
+        (result,) = operator.run(request, iter(()), Quiet())
+        return _light(result)
+
+    return PromptMethod(name, operator, draw)
 
 
 def shot_method(name: str, settings: Settings, options: Options) -> Any:

@@ -7,7 +7,7 @@ with mid-grey at 0.18, never cut.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,6 +81,13 @@ class CaptionSource:
             number = int(rng.integers(self.pool))
             return replace(self._batch(np.random.default_rng((23, number)), size), number=number)
         return self._batch(rng, size)
+
+    def pooled(self, size: int) -> Iterator[Array]:
+        """Every square view, (crop, crop, 3), of the pool that is trained on in batches of `size`."""
+        for number in range(self.pool):
+            batch = self._batch(np.random.default_rng((23, number)), size)
+            if not batch.panorama:
+                yield from (np.ascontiguousarray(light.permute(1, 2, 0).numpy()) for light in batch.light)
 
     def _batch(self, rng: np.random.Generator, size: int) -> Captioned:
         panorama = bool(rng.random() < PANORAMA_SHARE)

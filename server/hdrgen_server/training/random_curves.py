@@ -46,7 +46,7 @@ class Curve:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Curve:
-        """Any of the family; a fifth are light as it is, cut, and of the others a quarter have one contrast throughout."""
+        """Any of the family; a fifth are light as it is, cut, and a quarter of the others have one contrast."""
         if rng.random() < UNTOUCHED:
             return cls(1, 1, 0, 1, 1, float(rng.uniform(*GAINS)), 0, True)
         low, turn = float(rng.uniform(0.85, 1.3)), rng.random()

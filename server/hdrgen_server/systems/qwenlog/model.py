@@ -67,6 +67,10 @@ class QwenImage:
         """The pictures of latents, wherever their values lie."""
         return stills.decode(self.vae, latents * self._deviation + self._mean)
 
+    def zero(self) -> Tensor:
+        """The latent (1, Z, 1, 1) that stands for zeros of the VAE."""
+        return -self._mean / self._deviation
+
     def velocity(
         self, latents: Tensor, level: Tensor, prompt: Tensor, mask: Tensor | None = None, *, panorama: bool = False
     ) -> Tensor:

@@ -105,7 +105,7 @@ class QwenOperator:
     """A loaded pack of either system. One job at a time."""
 
     def __init__(self, descriptor: Descriptor, model: QwenImage, look: Look, tiling: Tiling) -> None:
-        self._descriptor, self.model, self._look, self._tiling = descriptor, model, look, tiling
+        self._descriptor, self.model, self.look, self._tiling = descriptor, model, look, tiling
         self._rung = 0
 
     @property
@@ -140,9 +140,9 @@ class QwenOperator:
             light = Light(_resized(start.rgb, width, height), {})
         else:
             maker = PictureMaker(self.model, drive, self._tiles(int(parameters["tile"])), progress.step)
-            begin_hwc = None if start is None else self._look.picture_of(_resized(start.rgb, width, height))
+            begin_hwc = None if start is None else self.look.picture_of(_resized(start.rgb, width, height))
             picture_hwc = maker.run(Prompts(tokens, unwanted), begin_hwc, strength)
-            light = self._look.light_of(picture_hwc, aovs=request.aovs)
+            light = self.look.light_of(picture_hwc, aovs=request.aovs)
         if not np.isfinite(light.scene_linear_hwc).all():
             raise OperatorFailed(f"{self._descriptor.system} made NaN or Inf of this prompt; change guidance or seed")
         yield Frame(
