@@ -148,3 +148,51 @@ def test_a_lora_is_no_pack(tmp_path, capsys):
     (folder / "pack.toml").write_text('format = 1\nname = "t"\nsystem = "merge"\nlicence = "x"\n')
     assert add(folder, "--encoder", folder) == 2
     assert "only LumaFlux's adapters need an encoder" in capsys.readouterr().err
+
+
+def qwen_folder(root: Path) -> Path:
+    for part, file in (("transformer", "diffusion_pytorch_model.safetensors"), ("vae", "model.safetensors")):
+        model(root / part, file)
+    model(root / "text_encoder", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    for part in ("tokenizer", "scheduler"):
+        model(root / part)
+    (root / "tokenizer" / "merges.txt").write_text("a b\n")
+    return root
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> Path:
+    path = tmp_path / "Krea LogC4.safetensors"
+    save_file({"lora_unet_transformer_blocks_0_attn_to_q.lora_down.weight": np.zeros(2, np.float32)}, path)
+    return path
+
+
+def test_a_lora_and_qwen_image_become_a_pack(lora: Path, tmp_path: Path) -> None:
+    base = qwen_folder(tmp_path / "qwen")
+    given = ("--curve", "logc4", "--primaries", "rec709", "--licence", "CC-BY-4.0")
+    assert add(lora, "--base", base, *given, "--link") == 0
+    pack = load_registry(load_settings()).get("krea-logc4")
+    assert {"lora.safetensors", "transformer/config.json", "tokenizer/merges.txt"} < {f.path for f in pack.files}
+    assert not any(f.path.endswith(".bin") for f in pack.files)
+    assert (pack.system, pack.licence) == ("qwenlog", "CC-BY-4.0")
+    assert dict(pack.options) == {"config": "published", "curve": "logc4", "primaries": "rec709"}
+    assert pack.file("lora.safetensors").resolve() == lora
+
+
+def test_what_a_lora_does_not_say_is_asked_for(lora: Path, adapters: Path, tmp_path: Path, capsys) -> None:
+    base = qwen_folder(tmp_path / "qwen")
+    cases = [
+        ((lora,), "name its folder with --base"),
+        ((lora, "--base", base), "give --curve, one of logc4"),
+        ((lora, "--base", base, "--curve", "srgb"), "give --curve, one of logc4"),
+        ((lora, "--base", base, "--curve", "logc4"), "give --primaries, one of rec709"),
+        ((lora, "--base", base, "--curve", "logc4", "--primaries", "rec709"), "with --licence"),
+        ((lora, "--base", base, "--encoder", base), "only LumaFlux's adapters need an encoder"),
+        ((adapters, "--curve", "logc4"), "are for a LoRA"),
+    ]
+    for arguments, said in cases:
+        assert add(*arguments) == 2
+        assert said in capsys.readouterr().err
+    (base / "tokenizer").rename(base / "elsewhere")
+    assert add(lora, "--base", base, "--curve", "logc4", "--primaries", "rec709", "--licence", "MIT") == 2
+    assert "has no folder tokenizer/" in capsys.readouterr().err

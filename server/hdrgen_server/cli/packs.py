@@ -75,7 +75,8 @@ def add(
         Path,
         typer.Argument(
             metavar="FOLDER|FILE",
-            help="A pack's folder; or GMODiff's checkpoints, .pth and .pkl; or LumaFlux's adapters, .safetensors.",
+            help="A pack's folder; or GMODiff's checkpoints, .pth and .pkl; or LumaFlux's adapters, or a LoRA of "
+            "Qwen-Image, .safetensors.",
         ),
     ],
     base: Annotated[
@@ -84,6 +85,13 @@ def add(
     encoder: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="SigLIP's folder, which LumaFlux's adapters look through.")
     ] = None,
+    curve: Annotated[
+        str, typer.Option(metavar="CURVE", help=f"Codes that a LoRA draws: {', '.join(assemble.CURVES)}.")
+    ] = "",
+    primaries: Annotated[
+        str, typer.Option(metavar="NAME", help=f"Their primaries: {', '.join(assemble.PRIMARIES)}.")
+    ] = "",
+    licensed: Annotated[str, typer.Option("--licence", metavar="NAME", help="The licence that a LoRA is under.")] = "",
     link: Annotated[bool, typer.Option("--link", help="Leave the weights where they are.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -91,7 +99,8 @@ def add(
 
     Weights are .safetensors. Checkpoints that GMODiff's authors publish are converted first, in a process of its own
     that reads tensors and nothing else; any other file that may hold a pickle is refused by name. Adapters that
-    LumaFlux's authors publish are put together with FLUX.1 and SigLIP, copied, or linked with --link.
+    LumaFlux's authors publish are put together with FLUX.1 and SigLIP, and a LoRA on log codes with Qwen-Image, copied,
+    or linked with --link.
     """
     settings = load_settings()
     adapters = assemble.is_adapter_file(path)
@@ -100,11 +109,16 @@ def add(
         raise BadParameter(f"{path} must be converted, so there is nothing to link to; leave --link out")
     if base is not None and not checkpoints and not adapters:
         raise BadParameter(f"{path} needs no conversion, and holds its own base model; leave --base out")
-    if encoder is not None and not adapters:
+    lora = adapters and assemble.is_lora(assemble.tensor_names(path))
+    if encoder is not None and (lora or not adapters):
         raise BadParameter(f"only LumaFlux's adapters need an encoder, and {path} is something else; leave it out")
+    if (curve or primaries or licensed) and not lora:
+        raise BadParameter(f"--curve, --primaries and --licence are for a LoRA, and {path} is none; leave them out")
     with tempfile.TemporaryDirectory(prefix="hdrgen-convert-") as folder:
         made = Path(folder)
-        if adapters:
+        if lora:
+            assemble.assemble_lora(path, base, assemble.LoraCodes(curve, primaries, licensed), made)
+        elif adapters:
             assemble.assemble(path, base, encoder, made)
         elif checkpoints:
             conversion.place_base(base, made, conversion.convert(checkpoints, made))
