@@ -155,3 +155,16 @@ def test_with_less_belief_a_pixel_is_generated_whole_and_smooth():
     assert made.min() > 3  # green and blue are generated with red: no fringe
     assert np.log2(made).std() < 0.7 * np.log2(found[:, 28:]).std()
     np.testing.assert_allclose(kept.scene_linear_hwc[:, :20], light[:, :20], rtol=0.02)
+
+
+def test_generated_light_rises_from_the_edge_of_its_area() -> None:
+    light = np.full((32, 64, 3), 0.3, np.float32)
+    light[:, 32:] = 1.0
+    found, generated = light.copy(), np.zeros_like(light)
+    generated[:, 32:] = 1
+    found[:, 32:] = 16
+    row = d.keep_detail(light, found, light, generated, 4, Belief(local=0.5, colour=0.0)).scene_linear_hwc[16, :, 1]
+    np.testing.assert_allclose(row[:30], 0.3, rtol=1e-3)
+    assert np.diff(row[32:48]).min() >= 0
+    assert 1 < row[32] < 8
+    assert row[46] > 14

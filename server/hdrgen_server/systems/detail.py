@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter1d, uniform_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter1d, uniform_filter
 
 from hdrgen_server.colour.primaries import luminance_weights
 from hdrgen_server.systems.sdr2hdr import MID_GREY
@@ -28,6 +28,8 @@ ANCHOR_ROUNDS = 3
 LEAST_WEIGHT = 1e-3
 TONE_BINS, TONE_BLUR = 6, 2.5
 """Bins a stop of luminance, and by how many of them a tone curve is smoothed."""
+RISE = 2.0
+"""Pixels from the edge of a generated area over which its light rises, to two thirds."""
 SAME_STOPS = 0.2
 """Steps of the plate within a smoothing window that are smaller than this do not show in the gain."""
 
@@ -90,7 +92,8 @@ def keep_detail(
     loses of both cancels. The gain is smoothed along the plate's own edges (He et al. 2010, guided filter) over
     `radius` pixels, from known pixels only. `generated_hwc`, 0 to 1, is how much of each channel is generated; that
     light is never below the plate's, which is the least that a clipped code can stand for. With less than the whole
-    `belief`, a pixel is generated where any of its channels is, and the least is what the gain makes of the plate.
+    `belief`, a pixel is generated where any of its channels is, rising over RISE pixels from the area's edge, and the
+    least is what the gain makes of the plate.
     """
     guide = log_luminance(plate_hwc)
     if belief == WHOLE:
@@ -103,8 +106,20 @@ def keep_detail(
     generated = generated_hwc.max(axis=2)
     gain_hwc = _believed_gain(found_hwc, round_trip_hwc, guide, 1 - generated, radius, belief)
     light_hwc = plate_hwc * np.exp2(gain_hwc)
-    made_hwc = _believed_light(found_hwc, guide, generated, radius)
-    return Kept(light_hwc + generated[..., None] * (np.maximum(made_hwc, light_hwc) - light_hwc), gain_hwc)
+    made_hwc = np.maximum(_believed_light(found_hwc, guide, generated, radius), light_hwc)
+    more_hwc: Any = stops(made_hwc) - stops(light_hwc)
+    rise: Any = (generated * _inside(generated))[..., None]
+    return Kept(light_hwc + (light_hwc + FLOOR) * (np.exp2(rise * more_hwc) - 1), gain_hwc)
+
+
+def _inside(generated: Float32) -> Float32:
+    """How far generated light has risen from the plate's, 0 to 1, (H, W): all of it some pixels within an area, so that
+    an area does not end in a step.
+    """
+    area = generated > 0.5
+    if area.all():
+        return np.ones_like(generated)
+    return (1 - np.exp(-distance_transform_edt(area) / RISE)).astype(np.float32)
 
 
 def _believed_gain(
