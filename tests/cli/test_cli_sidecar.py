@@ -119,6 +119,7 @@ def test_nan_is_replaced_and_counted_when_asked(hdrgen: Run, alone: Path, monkey
 def test_demo_writes_what_it_says(hdrgen: Run, alone: Path) -> None:
     status, out, err = hdrgen("demo")
     assert status == 0, err
-    for name in ("hdrfuse.exr", "hdrfuse.png", "sdr2hdr.exr", "sdr2hdr.png"):
+    for name in ("hdrfuse.exr", "hdrfuse.png", "sdr2hdr.exr", "sdr2hdr.png", "txt2hdr.png"):
         assert str(alone / "demo" / name) in out
         assert (alone / "demo" / name).stat().st_size > 10_000
+    assert len(list((alone / "demo").glob("txt2hdr.*.exr"))) == demo.COUNT

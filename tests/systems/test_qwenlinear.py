@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from steps import Steps
 
 from hdrgen_server.contracts.operator import Request
+from hdrgen_server.image.exr import encode_exr, read_exr_frame
 from hdrgen_server.packs.descriptors import load_descriptor
 from hdrgen_server.systems.qwenlinear import loading
 from hdrgen_server.systems.qwenlinear import operator as qwenlinear
@@ -140,7 +141,7 @@ def run(operator: qwenlinear.QwenOperator, *, aovs: bool = True):
 
 def test_both_heads_reach_the_frame_and_light_above_500_too():
     operator = dual_operator()
-    norm = operator._look._norm
+    norm = operator.look._norm
     with torch.no_grad():
         decoder = operator.model.vae.decoder.conv_out
         decoder.weight.zero_()
@@ -149,6 +150,7 @@ def test_both_heads_reach_the_frame_and_light_above_500_too():
     result = run(operator)
     for channel, light in enumerate((0.18, 501.0, 30_000.0)):
         assert result.pixels[..., channel] == pytest.approx(light, rel=1e-3)
+    assert read_exr_frame(encode_exr(result)).rgb == pytest.approx(result.rgb, rel=1e-3)
     for name, code in zip("rgb", (0.75, 0.0, 1.1), strict=True):
         layer = result.layers[f"hdrgen.tonemapped_{name}"]
         assert layer.shape == (64, 96)
@@ -157,7 +159,7 @@ def test_both_heads_reach_the_frame_and_light_above_500_too():
 
 
 def test_light_becomes_both_views():
-    look = dual_operator()._look
+    look = dual_operator().look
     light = LIGHT[0].permute(1, 2, 0).numpy()
     back = look.light_of(look.picture_of(light), aovs=True)
     np.testing.assert_allclose(back.scene_linear_hwc, light, rtol=1e-3, atol=1e-3)

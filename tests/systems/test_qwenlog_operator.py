@@ -15,6 +15,7 @@ from hdrgen_server.colour.interop import colourspace
 from hdrgen_server.colour.primaries import rgb_to_rgb
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Request
+from hdrgen_server.image.exr import encode_exr, read_exr_frame
 from hdrgen_server.packs.descriptors import load_descriptor
 from hdrgen_server.systems.qwenlog import operator as qwenlog
 from hdrgen_server.systems.qwenlog.frame import ON_CPU
@@ -57,7 +58,7 @@ def test_code_one_reaches_the_result_whole_and_what_is_beyond_too(curve, white):
     with torch.no_grad():
         decoder.conv_out.weight.zero_()
         decoder.conv_out.bias.copy_(torch.tensor([1.0, 1.5, -1.2]))
-    light = run(operator).pixels
+    light = read_exr_frame(encode_exr(run(operator))).rgb
     assert light[..., 0] == pytest.approx(white, rel=1e-3)
     assert (light[..., 1] > white * 1.5).all()
     assert light[..., 2] == pytest.approx(float(CURVES[curve].decode(np.float32(-0.1))), rel=1e-3, abs=1e-5)

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from hdrgen_server.cli import console, hdrfuse, sdr2hdr
+from hdrgen_server.cli import console, hdrfuse, sdr2hdr, txt2hdr
 from nuke_hdrgen.wire.errors import BadInput, StorageError
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 BRACKET = ("1_under", "2_middle", "3_over")
+PROMPT, COUNT = "a night scene, lit by warm lamps", 4
 
 
 def command(
@@ -20,7 +21,7 @@ def command(
         Path, typer.Option(metavar="FOLDER", help="The examples of a checkout.", show_default=False)
     ] = EXAMPLES,
 ) -> None:
-    """Fuse the example bracket and expand its brightest photograph, through a sidecar; EXRs and contact sheets."""
+    """Fuse the example bracket, expand one photograph and draw from a text, by a sidecar; EXRs and contact sheets."""
     images = [examples / "bracket" / f"{name}.jpg" for name in BRACKET]
     missing = next((image for image in images if not image.is_file()), None)
     if missing is not None:
@@ -30,10 +31,12 @@ def command(
     except OSError as error:
         raise StorageError(f"{output} cannot be made: {error.strerror}; name another folder with -o") from error
     space = "lin_rec709_scene"
-    fused, expanded = output / "hdrfuse.exr", output / "sdr2hdr.exr"
-    sheets = [exr.with_suffix(".png") for exr in (fused, expanded)]
+    fused, expanded, drawn = (output / name for name in ("hdrfuse.exr", "sdr2hdr.exr", "txt2hdr.####.exr"))
+    sheets = [output / f"{name}.png" for name in ("hdrfuse", "sdr2hdr", "txt2hdr")]
     names = [str(image) for image in images]
     hdrfuse.command(names, str(fused), colourspace=space, reference=1, preview=str(sheets[0]))
-    sdr2hdr.command(names[2], str(expanded), colourspace=space, preview=str(sheets[1]))
-    for exr, sheet in zip((fused, expanded), sheets, strict=True):
+    sdr2hdr.command(names[1], str(expanded), colourspace=space, quality="final", preview=str(sheets[1]))
+    txt2hdr.command(PROMPT, str(drawn), colourspace=space, count=COUNT, preview=str(sheets[2]))
+    for exr, sheet in zip((fused, expanded), sheets[:2], strict=True):
         console.answer(f"open {exr.resolve()}, and look at {sheet.resolve()}: the same file, stopped down and up")
+    console.answer(f"look at {sheets[2].resolve()}: {COUNT} pictures of “{PROMPT}”, stopped down")
