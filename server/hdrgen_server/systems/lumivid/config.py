@@ -75,7 +75,8 @@ class TransformerConfig:
 class VideoVAEConfig:
     """Sizes of a diffusers `AutoencoderKLLTX2Video`; `down` and `up` name what each block halves or doubles.
 
-    The first frame has a latent of its own, each further one stands for `time` frames.
+    The first frame has a latent of its own, each further one stands for `time` frames. `residual` is whether what goes
+    up passes beside its convolution too.
     """
 
     latent_channels: int
@@ -88,6 +89,7 @@ class VideoVAEConfig:
     up_factor: tuple[int, ...]
     space: int = 32
     time: int = 8
+    residual: bool = False
 
     def arguments(self) -> dict[str, Any]:
         """What the VAE is built from, and what its config.json says."""
@@ -103,7 +105,7 @@ class VideoVAEConfig:
             "decoder_layers_per_block": self.decoder_layers,
             "upsample_type": self.up,
             "upsample_factor": self.up_factor,
-            "upsample_residual": (False,) * ups,
+            "upsample_residual": (self.residual,) * ups,
             "decoder_spatio_temporal_scaling": (True,) * ups,
             "decoder_inject_noise": (False,) * (ups + 1),
             "encoder_causal": True,
@@ -190,6 +192,7 @@ S_VAE = VideoVAEConfig(
     (64, 128, 64), (1, 2, 0, 1), ("spatiotemporal", "spatiotemporal", "temporal"),
     (32, 64, 64), (1, 1, 1, 1), ("temporal", "spatiotemporal", "spatiotemporal"), (1, 2, 1),
     space=16,
+    residual=True,
 )  # fmt: skip
 S_SAMPLING = Sampling((1.0, 0.909375, 0.725, 0.421875, 0.0))
 
