@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,6 +36,12 @@ def command(
     ] = False,
     flicker: Annotated[
         bool, typer.Option("--flicker", help="In place of scores: flicker of pans (--count of them) before and after.")
+    ] = False,
+    temporal: Annotated[
+        bool,
+        typer.Option(
+            "--temporal", help="In place of scores: pans' flicker, frame differences, peak, range and truth's."
+        ),
     ] = False,
     count: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Samples of each kind.")] = 16,
     report: Annotated[
@@ -70,12 +76,16 @@ def command(
 
     operation = _one_operation(methods, settings)
     suite = SUITES[operation]
-    if (degradations or flicker) and not suite.degradations:
-        raise BadParameter(f"--degradations and --flicker are for sdr2hdr, and {methods[0]} does {operation}")
+    if (degradations or flicker or temporal) and not suite.degradations:
+        what = "--degradations, --flicker and --temporal are for sdr2hdr"
+        raise BadParameter(f"{what}, and {methods[0]} does {operation}")
     chosen = _kinds(operation, suite, kinds, degradations=degradations)
     options = scored.Options(knock_out, preserve_plate, parse_sets(sets or []))
     if flicker:
         _flicker(methods, settings, options, _Asked(folder, chosen, count), as_json=as_json)
+        return
+    if temporal:
+        _temporal(methods, settings, options, _Asked(folder, chosen, count), as_json=as_json)
         return
     left_out = {name: scored.without_operators(name, settings) for name in methods} if degradations else {}
     found: dict[str, tuple[Method, tuple[str, ...]]] = {}
@@ -154,6 +164,32 @@ def _flicker(methods: list[str], settings: Settings, options: scored.Options, as
         return
     rows: list[tuple[str, ...]] = [("method", "kind", "scene", "source", "result", "ratio")]
     rows += [(n, k, s.scene, f"{s.source:.5f}", f"{s.result:.5f}", f"{s.ratio:.3f}") for n, k, s in shots]
+    console.table(rows)
+
+
+def _temporal(methods: list[str], settings: Settings, options: scored.Options, asked: _Asked, *, as_json: bool) -> None:
+    """Figures over time of pans under each curve, of each pack's result and of the truth."""
+    from dataclasses import asdict
+
+    from hdrgen_server.evaluate.panned import over_time
+    from hdrgen_server.evaluate.sdr_protocol import KINDS
+    from hdrgen_server.training.scenes import load_scenes
+
+    scenes = load_scenes(asked.folder, held_out=True)
+    found: list[dict[str, Any]] = []
+    for name in methods:
+        method = scored.shot_method(name, settings, options)
+        for kind in (kind for kind in asked.kinds if kind in KINDS):
+            shots = over_time(method, scenes, kind, asked.count)
+            found += [{"method": name, "kind": kind, **asdict(shot)} for shot in shots]
+    if as_json:
+        console.emit_json({"temporal": found})
+        return
+    columns = ("flicker", "flutter", "frame_to_frame", "peak", "range_stops")
+    rows: list[tuple[str, ...]] = [("method", "kind", "scene", "psnr", *columns)]
+    for row in found:
+        pairs = (f"{row['result'][column]:.4g} ({row['truth'][column]:.4g})" for column in columns)
+        rows.append((row["method"], row["kind"], row["scene"], f"{row['psnr']:.2f}", *pairs))
     console.table(rows)
 
 
