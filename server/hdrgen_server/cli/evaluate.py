@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hdrgen_server.cli import console, scored
+from hdrgen_server.cli import console, encodings, scored
 from hdrgen_server.cli.choice import parse_sets
 from hdrgen_server.settings import Settings, load_settings
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
@@ -43,6 +43,9 @@ def command(
             "--temporal", help="In place of scores: pans' flicker, frame differences, peak, range and truth's."
         ),
     ] = False,
+    vae: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Of METHOD encodings: the VAE that is studied.")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Samples of each kind.")] = 16,
     report: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write report.md and report.json there.")
@@ -65,11 +68,17 @@ def command(
     without one (single_mid, hat_linear, cv_debevec_mtb, …; inverse_srgb, linear_gamma22), all of one operation: hdrfuse
     is scored on brackets, sdr2hdr on plates under three tone curves that no method is told. With --degradations a pack
     trained without an operator is scored on that one alone. psnr_kept is PU21-PSNR where the plate is not clipped.
+    The one METHOD encodings studies how well a VAE holds EXRs of any shape under six transfer curves.
     """
     settings = load_settings()
     folder = data or settings.data_folder / "hdri"
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
+    if methods == ["encodings"]:
+        if vae is None:
+            raise BadParameter("encodings needs --vae: the folder of a VAE as diffusers saved it")
+        encodings.run(vae, folder, count, as_json=as_json)
+        return
     if report is not None and not report.is_dir():
         raise BadInput(f"{report} is no folder; make it first")
     from hdrgen_server.evaluate.suites import SUITES
