@@ -20,6 +20,6 @@ from hdrgen_server.packs.descriptors import load_descriptor
 )
 def test_smoothing_is_for_shots_of_packs_that_know_it(system, frames, given, expected):
     descriptor = load_descriptor(system)
-    found = shot_parameters(descriptor, given, frames)
+    found = shot_parameters(descriptor, given, range(frames))
     assert found == expected
     descriptor.resolve(found)

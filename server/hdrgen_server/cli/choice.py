@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from hdrgen_server.cli.finishing import Finish
 from hdrgen_server.cli.inputs import Spaces
@@ -15,10 +16,11 @@ from hdrgen_server.packs import licence
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.packs.registry import load_registry
 from hdrgen_server.settings import Settings
-from nuke_hdrgen.wire.errors import BadParameter
+from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 QUALITIES = ("draft", "final")
 SMOOTHING, SHOT_SMOOTHING = "smoothing", 0.8
+SHOT_START, FPS = "shot_start", "fps"
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,25 @@ def choose(
     return Choice(pack, parameters, quality, seed, aovs, spaces, finish, settings.provenance)
 
 
-def shot_parameters(descriptor: Descriptor, given: Mapping[str, Value], frames: int) -> dict[str, Value]:
-    """The parameters for a shot of this many frames: where its system can smooth over time and nothing else was asked,
-    it keeps as much of the frame before as LumaFlux's authors do (0.8).
+def shot_parameters(
+    descriptor: Descriptor, given: Mapping[str, Value], numbers: Sequence[int], rate: Fraction | None = None
+) -> dict[str, Value]:
+    """The parameters for a shot of these frames: where its system can smooth over time and nothing else was asked, it
+    keeps as much of the frame before as LumaFlux's authors do (0.8); one that looks at windows is told where the shot
+    begins, and how fast its frames follow each other.
+
+    Raises BadInput for a shot that lacks frames, where windows look across them.
     """
+    if descriptor.temporal:
+        missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+        if missing:
+            raise BadInput(
+                f"frame {missing[0]} is missing ({len(missing)} in all), and {descriptor.system} looks at frames "
+                "together; add them, or name two shots"
+            )
+        return {SHOT_START: numbers[0], **({} if rate is None else {FPS: float(rate)}), **given}
     able = any(p.name == SMOOTHING for p in descriptor.parameters)
-    return dict(given) if frames < 2 or not able else {SMOOTHING: SHOT_SMOOTHING, **given}
+    return dict(given) if len(numbers) < 2 or not able else {SMOOTHING: SHOT_SMOOTHING, **given}
 
 
 def typed(pack: Pack, name: str, text: str) -> Value:

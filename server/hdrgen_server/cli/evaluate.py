@@ -6,11 +6,11 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hdrgen_server.cli import console, scored
+from hdrgen_server.cli import console, encodings, scored
 from hdrgen_server.cli.choice import parse_sets
 from hdrgen_server.cli.evaluate_prompts import evaluate_prompts
 from hdrgen_server.settings import Settings, load_settings
@@ -39,6 +39,15 @@ def command(
     flicker: Annotated[
         bool, typer.Option("--flicker", help="In place of scores: flicker of pans (--count of them) before and after.")
     ] = False,
+    temporal: Annotated[
+        bool,
+        typer.Option(
+            "--temporal", help="In place of scores: pans' flicker, frame differences, peak, range and truth's."
+        ),
+    ] = False,
+    vae: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Of METHOD encodings: the VAE that is studied.")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Samples of each kind.")] = 16,
     report: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write report.md and report.json there.")
@@ -62,11 +71,17 @@ def command(
     is scored on brackets, sdr2hdr on plates under three tone curves that no method is told. With --degradations a pack
     trained without an operator is scored on that one alone. psnr_kept is PU21-PSNR where the plate is not clipped.
     txt2hdr has no truth: its packs are tested on --count pictures of each of eight words.
+    The one METHOD encodings studies how well a VAE holds EXRs of any shape under six transfer curves.
     """
     settings = load_settings()
     folder = data or settings.data_folder / "hdri"
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
+    if methods == ["encodings"]:
+        if vae is None:
+            raise BadParameter("encodings needs --vae: the folder of a VAE as diffusers saved it")
+        encodings.run(vae, folder, count, as_json=as_json)
+        return
     if report is not None and not report.is_dir():
         raise BadInput(f"{report} is no folder; make it first")
     from hdrgen_server.evaluate.suites import SUITES
@@ -74,7 +89,7 @@ def command(
     operation = _one_operation(methods, settings)
     options = scored.Options(knock_out, preserve_plate, parse_sets(sets or []))
     if operation == scored.PROMPTED:
-        if degradations or flicker or knock_out or preserve_plate or jod or kinds:
+        if degradations or flicker or temporal or knock_out or preserve_plate or jod or kinds:
             raise BadParameter(f"{methods[0]} does {operation}, which --count, --set, --report and --json are for")
         prompted = evaluate_prompts(methods, settings, options, folder, count, as_json=as_json)
         if report is not None:
@@ -83,11 +98,15 @@ def command(
             write_beside(report / "prompts.json", json.dumps(prompted, indent=1).encode())
         return
     suite = SUITES[operation]
-    if (degradations or flicker) and not suite.degradations:
-        raise BadParameter(f"--degradations and --flicker are for sdr2hdr, and {methods[0]} does {operation}")
+    if (degradations or flicker or temporal) and not suite.degradations:
+        what = "--degradations, --flicker and --temporal are for sdr2hdr"
+        raise BadParameter(f"{what}, and {methods[0]} does {operation}")
     chosen = _kinds(operation, suite, kinds, degradations=degradations)
     if flicker:
         _flicker(methods, settings, options, _Asked(folder, chosen, count), as_json=as_json)
+        return
+    if temporal:
+        _temporal(methods, settings, options, _Asked(folder, chosen, count), as_json=as_json)
         return
     left_out = {name: scored.without_operators(name, settings) for name in methods} if degradations else {}
     found: dict[str, tuple[Method, tuple[str, ...]]] = {}
@@ -166,6 +185,32 @@ def _flicker(methods: list[str], settings: Settings, options: scored.Options, as
         return
     rows: list[tuple[str, ...]] = [("method", "kind", "scene", "source", "result", "ratio")]
     rows += [(n, k, s.scene, f"{s.source:.5f}", f"{s.result:.5f}", f"{s.ratio:.3f}") for n, k, s in shots]
+    console.table(rows)
+
+
+def _temporal(methods: list[str], settings: Settings, options: scored.Options, asked: _Asked, *, as_json: bool) -> None:
+    """Figures over time of pans under each curve, of each pack's result and of the truth."""
+    from dataclasses import asdict
+
+    from hdrgen_server.evaluate.panned import over_time
+    from hdrgen_server.evaluate.sdr_protocol import KINDS
+    from hdrgen_server.training.scenes import load_scenes
+
+    scenes = load_scenes(asked.folder, held_out=True)
+    found: list[dict[str, Any]] = []
+    for name in methods:
+        method = scored.shot_method(name, settings, options)
+        for kind in (kind for kind in asked.kinds if kind in KINDS):
+            shots = over_time(method, scenes, kind, asked.count)
+            found += [{"method": name, "kind": kind, **asdict(shot)} for shot in shots]
+    if as_json:
+        console.emit_json({"temporal": found})
+        return
+    columns = ("flicker", "flutter", "frame_to_frame", "peak", "range_stops")
+    rows: list[tuple[str, ...]] = [("method", "kind", "scene", "psnr", *columns)]
+    for row in found:
+        pairs = (f"{row['result'][column]:.4g} ({row['truth'][column]:.4g})" for column in columns)
+        rows.append((row["method"], row["kind"], row["scene"], f"{row['psnr']:.2f}", *pairs))
     console.table(rows)
 
 

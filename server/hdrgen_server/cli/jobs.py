@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,11 +94,16 @@ def run(link: Link, job: Job, update: Update) -> Outcome:
     return Outcome(tuple(bodies), key, counts, tuple(dict.fromkeys(warnings)), time.monotonic() - started)
 
 
-def key_of(job: Job, plate: Plate, pack: Pack) -> str:
-    """The key that the result of one plate of a stream has: what it is made from and by, as the sidecar says it."""
-    message, body = message_of(job, plate, 0)
-    made_from = [input_identity(message, body)]
-    return result_key(request_of(job, 1, "exr"), pack.digest, pack.revision, _space(job.output), made_from, 0)
+def identity_of(job: Job, plate: Plate) -> str:
+    """What one plate of a stream shows and means, as the sidecar says it."""
+    return input_identity(*message_of(job, plate, 0))
+
+
+def key_of(job: Job, made_from: Sequence[str], pack: Pack, index: int = 0) -> str:
+    """The key of a stream's result that is made from plates of these identities and is the `index`-th of them, as the
+    sidecar says it.
+    """
+    return result_key(request_of(job, 1, "exr"), pack.digest, pack.revision, _space(job.output), made_from, index)
 
 
 def request_of(job: Job, count: int, encoding: str) -> wire.Open:

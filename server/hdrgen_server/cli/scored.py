@@ -136,7 +136,7 @@ def shot_method(name: str, settings: Settings, options: Options) -> Any:
 
     def method(codes: Sequence[Any]) -> Iterator[Any]:
         frames = [_frame(codes_hwc, "srgb_rec709_scene") for codes_hwc in codes]
-        given = shot_parameters(operator.descriptor, parameters, len(frames))
+        given = shot_parameters(operator.descriptor, parameters, range(len(frames)))
         return map(_light, run_operator(operator, "sdr2hdr", frames, given, quality))
 
     return method

@@ -87,7 +87,7 @@ def command(
     choice = choose(
         settings, OPERATION, pack, given, quality=quality, seed=seed, aovs=aovs, spaces=spaces, finish=finish
     )
-    steady = shot_parameters(choice.pack.descriptor, choice.parameters, len(shot.numbers))
+    steady = shot_parameters(choice.pack.descriptor, choice.parameters, shot.numbers, shot.rate)
     choice = replace(choice, parameters=steady)
     for warning in shot.warnings:
         console.note(warning)

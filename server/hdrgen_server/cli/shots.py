@@ -6,8 +6,8 @@ It owns that order and the record that `--json` prints. It must not know options
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from hdrgen_server.cli.movies import MovieEnd
 from hdrgen_server.cli.plates import Shot
 from hdrgen_server.cli.streaming import Answer, Stream
 from hdrgen_server.contracts.frame import Frame
+from hdrgen_server.contracts.windows import Windows
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 if TYPE_CHECKING:
@@ -114,14 +115,58 @@ def unfinished(shot: Shot, ends: Ends, choice: Choice) -> tuple[int, ...]:
         return shot.numbers
     job = _job(choice)
     kept: set[int] = set()
-    for plate in shot.plates(there):
-        number = plate.frame.number
+    for number, made_from, index in _made_from(shot, there, choice, job):
         header = read_exr_header(ends.exrs[number])
         finished = {name: header[name] for name in ("hdrgen/preserve_plate", "hdrgen/ceiling") if name in header}
-        made = header.get("hdrgen/key") == jobs.key_of(job, plate, choice.pack)
+        made = header.get("hdrgen/key") == jobs.key_of(job, made_from, choice.pack, index)
         if made and set(finished) == set(choice.finish.attributes) and _alike(finished, choice.finish):
             kept.add(number)
     return tuple(number for number in shot.numbers if number not in kept)
+
+
+def _made_from(
+    shot: Shot, numbers: Sequence[int], choice: Choice, job: jobs.Job
+) -> Iterator[tuple[int, Sequence[str], int]]:
+    """Each of these numbers, with the identities of the plates that its result is made from, and which of them is its
+    own.
+    """
+    looked_at = _looked_at(shot, numbers, choice)
+    windows = _windows(choice)
+    identities: dict[int, str] = {}
+    waiting = deque(numbers)
+    for plate in shot.plates(looked_at):
+        identities[plate.frame.number] = jobs.identity_of(job, plate)
+        while waiting:
+            wanted = [waiting[0]] if windows is None else _inputs(shot, windows, waiting[0])
+            if wanted[-1] not in identities:
+                break
+            yield waiting[0], [identities[number] for number in wanted], list(wanted).index(waiting[0])
+            waiting.popleft()
+            for number in [number for number in identities if number < wanted[0]]:
+                del identities[number]
+
+
+def _windows(choice: Choice) -> Windows | None:
+    descriptor = choice.pack.descriptor
+    return descriptor.windows(descriptor.resolve(choice.parameters)) if descriptor.temporal else None
+
+
+def _inputs(shot: Shot, windows: Windows, number: int) -> Sequence[int]:
+    """The numbers of the plates that a frame's result is made from."""
+    found = windows.inputs(shot.numbers.index(number), len(shot.numbers))
+    return shot.numbers[found.start : found.stop]
+
+
+def _looked_at(shot: Shot, numbers: Sequence[int], choice: Choice) -> Sequence[int]:
+    """The numbers of the plates that the sidecar has to see for the results of some: of windows, all between the first
+    and the last one's.
+    """
+    windows = _windows(choice)
+    if windows is None or not numbers:
+        return numbers
+    first, last = (shot.numbers.index(number) for number in (numbers[0], numbers[-1]))
+    needed = windows.needed(first, last, len(shot.numbers))
+    return shot.numbers[needed.start : needed.stop]
 
 
 def expand(link: jobs.Link, shot: Shot, numbers: Sequence[int], ends: Ends, choice: Choice, report: Report) -> None:
@@ -131,17 +176,20 @@ def expand(link: jobs.Link, shot: Shot, numbers: Sequence[int], ends: Ends, choi
     """
     started = time.monotonic()
     encoding = "exr" if ends.movie is None else ends.movie.encoding
+    sent, wanted = _looked_at(shot, numbers, choice), set(numbers)
 
     def write(answer: Answer) -> None:
-        _write(answer, ends, choice, report)
+        if answer.plate.frame.number in wanted:  # others only stand in a window with one
+            _write(answer, ends, choice, report)
 
     with console.progress(Path(report.output).name) as update:
-        read = Ahead(shot.plates(numbers))
+        read = Ahead(shot.plates(sent))
         written = Behind(write)
         stream = Stream(
-            link, _job(choice), read, len(numbers), encoding,
+            link, _job(choice), read, len(sent), encoding,
             lambda phase, done, total: _progress(update, report, len(numbers), phase, done, total),
             lambda: written.has_room() and read.ready(),  # so what is under way stays little
+            alone=_windows(choice) is None,
         )  # fmt: skip
         try:
             with read, written:

@@ -36,8 +36,9 @@ class Stream:
     """Iterates over the answers to `count` plates, in their order.
 
     `ready` says when the next plate comes without waiting: until then answers are received. `busy` runs while the
-    sidecar holds a plate. When the plates fail, or are fewer, the answers to those before come first. Raises then what
-    the plates raised or BadInput, and what the sidecar reports.
+    sidecar holds a plate. When the plates fail, or are fewer, the answers to those before come first where each is made
+    from its plate `alone`: windows that are not whole make other results. Raises then what the plates raised or
+    BadInput, and what the sidecar reports.
     """
 
     def __init__(
@@ -49,8 +50,11 @@ class Stream:
         encoding: str,
         update: Update,
         ready: Callable[[], bool],
+        *,
+        alone: bool = True,
     ) -> None:
         self.busy = Watch()
+        self._alone = alone
         self._link, self._job, self._plates, self._count = link, job, plates, count
         self._encoding, self._update, self._ready = encoding, update, ready
         self._sent: deque[tuple[Sent, Plate]] = deque()
@@ -64,7 +68,7 @@ class Stream:
                 raise
         if self._failure is None:
             return
-        if self._sent:
+        if self._sent and self._alone:
             rest = [(replace(sent[0], index=index), sent[1]) for index, (sent, _) in enumerate(self._sent)]
             with self._link.again() as second:
                 yield from self._run(second, iter(rest), len(rest))

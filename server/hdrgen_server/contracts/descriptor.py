@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
+from hdrgen_server.contracts.windows import Windows
 from nuke_hdrgen.wire.errors import BadParameter
 
 Value = int | float | bool | str
@@ -54,6 +56,8 @@ class Memory:
 class Descriptor:
     """A system, frozen. `revision` rises whenever the same inputs give other pixels.
 
+    `window` above 1 says that a frame's result is made from frames around it, in windows of the parameters `window` and
+    `overlap`; its own value is the default of the first.
     `input_space` and `output_space` are interop ids; "" means that frames come, and leave, in the space they were in.
     """
 
@@ -77,9 +81,20 @@ class Descriptor:
         """Whether each frame alone makes one result, so that a result settles its frame."""
         return self.window == 1 and self.frames_minimum == 1
 
-    def frames_held(self, frames: int) -> int:
-        """How many frames of a job of `frames` are in memory at once: one, a window, or the whole bracket."""
-        return 1 if self.streams else max(1, frames if self.window == 1 else min(frames, self.window))
+    @property
+    def temporal(self) -> bool:
+        """Whether each frame makes one result, but from a window of frames around it."""
+        return self.window > 1
+
+    def windows(self, parameters: Mapping[str, Value]) -> Windows:
+        """The windows of a temporal system, by its resolved parameters. Raises BadParameter where they cannot be."""
+        return Windows(int(parameters["window"]), int(parameters["overlap"]))
+
+    def frames_held(self, frames: int, given: Mapping[str, object] = MappingProxyType({})) -> int:
+        """How many frames of a job of `frames` are in memory at once: one, a window and one more, or the bracket."""
+        if self.streams:
+            return 1
+        return max(1, min(frames, self.windows(self.resolve(given)).size + 1) if self.temporal else frames)
 
     def made_size(self, parameters: Mapping[str, Value]) -> tuple[int, int] | None:
         """(width, height) of the results by the resolved parameters `width` and `height`, None for a system that has
@@ -102,7 +117,7 @@ class Descriptor:
         0 where nothing says how large the results are.
         """
         size = self.made_size(self.resolve(given)) or frame
-        return 0.0 if size is None else self.memory.predict_mib(*size, self.frames_held(frames))
+        return 0.0 if size is None else self.memory.predict_mib(*size, self.frames_held(frames, given))
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, Value]:
         """Fill defaults and check every given parameter.

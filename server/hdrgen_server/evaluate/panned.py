@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hdrgen_server.evaluate.flicker import flicker_index
 from hdrgen_server.evaluate.protocol import ATTEMPTS, SEED
 from hdrgen_server.evaluate.sdr_protocol import codes_of
+from hdrgen_server.evaluate.temporal import Against, against
 from hdrgen_server.systems.merge.merge import srgb_decode
 from hdrgen_server.training.brackets import is_bright
 from hdrgen_server.training.scenes import Scene
@@ -47,8 +48,16 @@ class Steadiness:
 def shot(kind: str, scenes: Sequence[Scene], index: int, frames: int = FRAMES) -> tuple[str, list[Array]]:
     """The scene's name and the codes of the shot of this index under a tone curve, the scenes in turn.
 
-    The first frame sets the exposure of all. Raises BadParameter for an unknown curve, BadInput for a scene without a
-    bright view.
+    Raises BadParameter for an unknown curve, BadInput as `true_shot`.
+    """
+    name, light = true_shot(scenes, index, frames)
+    return name, [codes_of(kind, frame_hwc) for frame_hwc in light]
+
+
+def true_shot(scenes: Sequence[Scene], index: int, frames: int = FRAMES) -> tuple[str, list[Array]]:
+    """The scene's name and the light of the shot of this index, the scenes in turn.
+
+    The first frame sets the exposure of all. Raises BadInput for a scene without a bright view.
     """
     scene = scenes[index % len(scenes)]
     for attempt in range(ATTEMPTS):
@@ -59,9 +68,20 @@ def shot(kind: str, scenes: Sequence[Scene], index: int, frames: int = FRAMES) -
         if is_bright(exposed):
             gain = np.float32(exposed.sum(dtype=np.float64) / first.sum(dtype=np.float64))
             views = (replace(start, yaw=start.yaw + TURN * number) for number in range(frames))
-            light = (perspective(scene.scene_linear_hwc, view, HEIGHT, WIDTH) * gain for view in views)
-            return scene.name, [codes_of(kind, frame_hwc) for frame_hwc in light]
+            return scene.name, [perspective(scene.scene_linear_hwc, view, HEIGHT, WIDTH) * gain for view in views]
     raise BadInput(f"no view of {scene.name} in {ATTEMPTS} has enough light above white; leave this panorama out")
+
+
+def over_time(
+    method: ShotMethod, scenes: Sequence[Scene], kind: str, count: int, frames: int = FRAMES
+) -> list[Against]:
+    """A method on the first `count` shots of a kind, its figures over time beside the truth's."""
+    found: list[Against] = []
+    for index in range(count):
+        name, truth = true_shot(scenes, index, frames)
+        codes = [codes_of(kind, frame_hwc) for frame_hwc in truth]
+        found.append(against(name, method(codes), truth, codes))
+    return found
 
 
 def steadiness(

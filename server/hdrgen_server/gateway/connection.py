@@ -239,8 +239,8 @@ class Connection:
             )
 
         def fits() -> bool:
-            ahead = job.streams and len(job.inputs) >= AHEAD_FRAMES and job.held_bytes >= AHEAD_BYTES
-            return job.over or not ahead
+            enough = job.ahead is not None and len(job.inputs) >= max(AHEAD_FRAMES, job.ahead)
+            return job.over or not (enough and job.held_bytes >= AHEAD_BYTES)
 
         def room() -> bool:
             return job.over or gateway.pool.held_bytes + length <= gateway.limits.flight_bytes

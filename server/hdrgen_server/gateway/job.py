@@ -80,9 +80,14 @@ class Job:
         return self.request.id
 
     @property
-    def streams(self) -> bool:
-        """Whether each result settles the frame it was made from."""
-        return self.pack.descriptor.streams
+    def ahead(self) -> int | None:
+        """How many frames the worker needs at most before its next result settles some; None where only the end
+        does.
+        """
+        descriptor = self.pack.descriptor
+        if descriptor.temporal:
+            return 2 * descriptor.frames_held(self.request.frames, self.request.parameters)
+        return 1 if descriptor.streams else None
 
     @property
     def startable(self) -> bool:

@@ -64,25 +64,41 @@ def through_jpeg(codes_hwc: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[
 
 
 def through_x264(codes_hwc: Array, crf: int) -> Array:
-    """R'G'B' codes in [0, 1] after 8 bits, 4:2:0 and one intra frame of x264, BT.709 limited range, cut to [0, 1].
+    """R'G'B' codes in [0, 1] after 8 bits, 4:2:0 and one intra frame of x264, BT.709 limited range, cut to [0, 1]."""
+    (found,) = clip_through_x264([codes_hwc], crf)
+    return found
 
-    An odd side is repeated for the encoder, and cut off again.
+
+def clip_through_x264(codes: Sequence[Array], crf: int) -> list[Array]:
+    """Frames (H, W, 3) of one size one after another through x264, predicted from each other as its preset does.
+
+    As `through_x264` otherwise. An odd side is repeated for the encoder, and cut off again.
     """
+    height, width = codes[0].shape[:2]
+    encoder = CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+    encoder.time_base = Fraction(1, 25)
+    encoder.options = {**_OPTIONS, "crf": str(crf)}
+    packets = [packet for index, frame in enumerate(codes) for packet in encoder.encode(_picture(frame, index))]
+    packets += encoder.encode(None)
+    decoder = CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    decoded = [frame for packet in (*packets, None) for frame in decoder.decode(packet)]
+    found: list[Array] = []
+    for frame in decoded:
+        _, parts = planes(frame)
+        back = rgb_of((parts[0], parts[1], parts[2]), _LAYOUT, MATRICES["bt709"], full=False)
+        found.append(np.clip(back[:height, :width], 0, 1))
+    return found
+
+
+def _picture(codes_hwc: Array, index: int) -> VideoFrame:
+    """R'G'B' codes as 4:2:0 of even sides, frame `index` of a movie."""
     height, width = codes_hwc.shape[:2]
     even = np.pad(codes_hwc, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     picture = VideoFrame(even.shape[1], even.shape[0], "yuv420p")
     for plane, values in zip(picture.planes, planes_of(even, _LAYOUT, MATRICES["bt709"]), strict=True):
         rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)
         rows[: values.shape[0], : values.shape[1]] = values
-    picture.pts = 0
-    encoder = CodecContext.create("libx264", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = even.shape[1], even.shape[0], "yuv420p"
-    encoder.time_base = Fraction(1, 25)
-    encoder.options = {**_OPTIONS, "crf": str(crf)}
-    packets = [*encoder.encode(picture), *encoder.encode(None)]
-    decoder = CodecContext.create("h264", "r")
-    decoder.thread_count = 1
-    (decoded,) = [frame for packet in (*packets, None) for frame in decoder.decode(packet)]
-    _, found = planes(decoded)
-    codes = rgb_of((found[0], found[1], found[2]), _LAYOUT, MATRICES["bt709"], full=False)
-    return np.clip(codes[:height, :width], 0, 1)
+    picture.pts = index
+    return picture

@@ -199,6 +199,7 @@ class _Results:
         self._streams = pack.descriptor.streams
         self._output = colourspace_of(job.order.open.output)
         self._parameters = pack.descriptor.resolve(job.order.open.parameters)
+        self._windows = pack.descriptor.windows(self._parameters) if pack.descriptor.temporal else None
 
     def run(self) -> None:
         """Run the operator to its end."""
@@ -220,7 +221,7 @@ class _Results:
 
     def _send(self, done: int, frame: Frame) -> None:
         job, process, request = self._job, self._process, self._job.order.open
-        base = (job.first_index or 0) if self._streams else 0
+        base = (job.first_index or 0) if self._streams or self._windows else 0
         index = base + done - 1
         self._reports.phase("encoding")
         key = self._key(done)
@@ -242,13 +243,24 @@ class _Results:
             counts=self._take_counts(sent),
             warnings=warnings_of(sent),
         )
-        process.link.send(w.WResult(result, slot.slot, len(data), base + done if self._streams else 0))
+        process.link.send(w.WResult(result, slot.slot, len(data), base + self._settled(done)))
+
+    def _settled(self, done: int) -> int:
+        """How many of the frames of this try nothing needs any more after result number `done`."""
+        if self._windows is not None:
+            return self._windows.start(done)
+        return done if self._streams else 0
 
     def _key(self, done: int) -> str:
-        """The identity of result number `done`: of its own frame where frames stream, else of the whole job's."""
+        """The identity of result number `done`: of its own frame where frames stream, of its windows' and its place
+        in them where it is made from those, else of the whole job's.
+        """
         made_from, index = self._job.identities, done - 1
         if self._streams:
             made_from, index = made_from[done - 1 : done], 0
+        elif self._windows is not None:
+            window = self._windows.inputs(index, len(made_from))
+            made_from, index = made_from[window.start : window.stop], index - window.start
         request = self._job.order.open
         return result_key(request, self._pack.digest, self._pack.revision, request.output, made_from, index)
 

@@ -1,0 +1,1 @@
+"""LumiVid: SDR shots to HDR by a video diffusion transformer on log codes."""

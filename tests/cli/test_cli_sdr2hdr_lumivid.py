@@ -1,0 +1,104 @@
+"""`hdrgen sdr2hdr` with LumiVid through a real sidecar: networks of size s with random weights, windows over a shot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_user import Run
+from PIL import Image
+
+from hdrgen_server.cli.choice import shot_parameters
+from hdrgen_server.image.exr import read_exr_frame, read_exr_header
+from hdrgen_server.packs.descriptors import load_descriptor
+from hdrgen_server.systems.lumivid.config import CONFIGS
+from nuke_hdrgen.wire.errors import BadInput
+
+sys.path.append(str(Path(__file__).parents[1] / "systems"))
+from lumivid_cases import write_pack
+
+pytestmark = pytest.mark.usefixtures("sidecar_ends")
+COUNT = 14
+WINDOWS = ("--pack", "lumivid-tiny", "--set", "window=9", "--set", "overlap=4", "--json")
+
+
+def pan(folder: Path, count: int = COUNT, width: int = 48) -> None:
+    wide = np.random.default_rng(3).integers(30, 220, (32, width + count, 3), dtype=np.uint8)
+    wide[4:20, 10:40] = 255
+    for index in range(count):
+        Image.fromarray(wide[:, index : index + width]).save(folder / f"in.{1001 + index}.png")
+
+
+def results(folder: Path) -> dict[int, np.ndarray]:
+    return {int(path.suffixes[0][1:]): read_exr_frame(path).pixels for path in sorted(folder.glob("out.*.exr"))}
+
+
+@pytest.fixture
+def pack(hdrgen: Run, alone: Path) -> None:
+    folder = write_pack(alone / "weights", CONFIGS["s"])
+    manifest = folder / "pack.toml"
+    manifest.write_text(manifest.read_text().replace('config = "tiny"', 'config = "s"'))
+    assert hdrgen("packs", "add", folder)[0] == 0
+
+
+@pytest.mark.usefixtures("pack")
+def test_a_shot_resumes_at_the_last_finished_window_with_the_same_result(hdrgen: Run, alone: Path) -> None:
+    pan(alone)
+    (alone / "whole").mkdir()
+    status, out, err = hdrgen("sdr2hdr", "in.####.png", "-o", "whole/out.####.exr", *WINDOWS)
+    assert status == 0, err
+    report = json.loads(out)
+    assert [frame["frame"] for frame in report["results"]] == list(range(1001, 1001 + COUNT))
+    whole = results(alone / "whole")
+    assert all(np.isfinite(pixels).all() for pixels in whole.values())
+    assert len({frame["key"] for frame in report["results"]}) == COUNT
+    (alone / "again").mkdir()
+    for number in range(1001, 1008):  # as after a kill: finished files are whole, others are not there
+        shutil.copy(alone / "whole" / f"out.{number}.exr", alone / "again")
+    status, out, err = hdrgen("sdr2hdr", "in.####.png", "-o", "again/out.####.exr", *WINDOWS, "--resume")
+    assert status == 0, err
+    assert json.loads(out)["kept"] == 7
+    again = results(alone / "again")
+    assert again.keys() == whole.keys()
+    for number, pixels in whole.items():
+        np.testing.assert_array_equal(again[number], pixels)
+        keys = (read_exr_header(alone / f / f"out.{number}.exr")["hdrgen/key"] for f in ("whole", "again"))
+        assert len(set(keys)) == 1
+    changed = alone / "in.1012.png"
+    Image.fromarray(255 - np.asarray(Image.open(changed))).save(changed)
+    status, out, err = hdrgen("sdr2hdr", "in.####.png", "-o", "again/out.####.exr", *WINDOWS, "--resume")
+    assert status == 0, err
+    done = [frame["frame"] for frame in json.loads(out)["results"]]
+    assert done == list(range(1006, 1015))  # every frame of a window that frame 1012 lies in
+
+
+@pytest.mark.usefixtures("pack")
+def test_a_still_and_shots_that_are_none(hdrgen: Run, alone: Path) -> None:
+    pan(alone, 3)
+    status, _, err = hdrgen("sdr2hdr", "in.1001.png", "-o", "still.exr", *WINDOWS)
+    assert status == 0, err
+    assert read_exr_frame(alone / "still.exr").pixels.shape == (32, 48, 3)
+    Image.new("RGB", (24, 16)).save(alone / "in.1004.png")
+    status, _, err = hdrgen("sdr2hdr", "in.####.png", "-o", "out.####.exr", *WINDOWS)
+    assert status == 2
+    assert "24x16" in err
+    (alone / "in.1002.png").unlink()
+    status, _, err = hdrgen("sdr2hdr", "in.####.png", "-o", "out.####.exr", *WINDOWS)
+    assert status == 2
+    assert "frame 1002 is missing (1 in all)" in err
+
+
+def test_a_shot_of_windows_is_told_its_start_and_rate():
+    descriptor = load_descriptor("lumivid")
+    assert shot_parameters(descriptor, {}, (7, 8, 9)) == {"shot_start": 7}
+    assert shot_parameters(descriptor, {"fps": 50.0}, (7, 8), None) == {"shot_start": 7, "fps": 50.0}
+    found = shot_parameters(descriptor, {}, (1, 2), Fraction(24000, 1001))
+    assert found["fps"] == pytest.approx(23.976, abs=1e-3)
+    descriptor.resolve(found)
+    with pytest.raises(BadInput, match="frame 8 is missing"):
+        shot_parameters(descriptor, {}, (7, 9))
