@@ -6,7 +6,6 @@ It owns finding the VAE and the pictures, and the table. It must not know the fi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hdrgen_server.cli import console
-from nuke_hdrgen.wire.errors import BadInput
+from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 if TYPE_CHECKING:
     from hdrgen_server.evaluate.encodings import RoundTrip
@@ -25,11 +24,13 @@ COLUMNS = ("kl_pixels", "kl_latents", "ssim", "pu21_psnr", "pu21_ssim", "held")
 CURVE_STOPS = tuple(range(-10, 8))
 
 
-def run(vae: Path, data: Path, count: int, *, as_json: bool) -> None:
+def run(vae: Path | None, data: Path, count: int, *, as_json: bool) -> None:
     """Print every encoding's figures on the middles of the first `count` EXRs of a folder, at the exposure of each.
 
-    Raises BadInput for a folder that holds no such VAE, or no EXRs.
+    Raises BadParameter without a VAE, BadInput for a folder that holds no such VAE, or no EXRs.
     """
+    if vae is None:
+        raise BadParameter("encodings needs --vae: the folder of a VAE as diffusers saved it")
     from hdrgen_server.evaluate.encodings import ENCODINGS, LUMINANCE_EDGES, study, transfer_curves
     from hdrgen_server.training.hdr_sources import hdr_files, read_pictures
     from hdrgen_server.training.views import anchor_exposure
@@ -81,7 +82,11 @@ def _round_trip(folder: Path) -> RoundTrip:
         codes = torch.from_numpy(np.ascontiguousarray(codes_hwc, np.float32)).permute(2, 0, 1)[None] * 2 - 1
         latents = network.encode(codes[:, :, None] if video else codes).latent_dist.mode()
         back = (network.decode(latents).sample + 1) / 2
-        flat: Callable[[Any], Any] = lambda x: (x[:, :, 0] if video else x)[0].permute(1, 2, 0).numpy()  # noqa: E731
-        return flat(back), flat(latents)
+        return _first(back, video=video), _first(latents, video=video)
 
     return run_once
+
+
+def _first(planes: Any, *, video: bool) -> Any:
+    """(H, W, C) of a batch's only picture, or a clip's only frame."""
+    return (planes[:, :, 0] if video else planes)[0].permute(1, 2, 0).numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,27 +74,18 @@ def command(
     """
     settings = load_settings()
     folder = data or settings.data_folder / "hdri"
-    if not folder.is_dir():
-        raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
+    _check_folders(folder, report)
     if methods == ["encodings"]:
-        if vae is None:
-            raise BadParameter("encodings needs --vae: the folder of a VAE as diffusers saved it")
         encodings.run(vae, folder, count, as_json=as_json)
         return
-    if report is not None and not report.is_dir():
-        raise BadInput(f"{report} is no folder; make it first")
     from hdrgen_server.evaluate.suites import SUITES
 
     operation = _one_operation(methods, settings)
     options = scored.Options(knock_out, preserve_plate, parse_sets(sets or []))
     if operation == scored.PROMPTED:
-        if degradations or flicker or temporal or knock_out or preserve_plate or jod or kinds:
+        if any((degradations, flicker, temporal, knock_out, preserve_plate, jod, kinds)):
             raise BadParameter(f"{methods[0]} does {operation}, which --count, --set, --report and --json are for")
-        prompted = evaluate_prompts(methods, settings, options, folder, count, as_json=as_json)
-        if report is not None:
-            from hdrgen_server.image.files import write_beside
-
-            write_beside(report / "prompts.json", json.dumps(prompted, indent=1).encode())
+        evaluate_prompts(methods, settings, options, folder, count, report, as_json=as_json)
         return
     suite = SUITES[operation]
     if (degradations or flicker or temporal) and not suite.degradations:
@@ -108,6 +98,35 @@ def command(
     if temporal:
         _temporal(methods, settings, options, _Asked(folder, chosen, count), as_json=as_json)
         return
+    found = _found(methods, operation, settings, options, chosen, degradations=degradations)
+    scores = _scores(found, suite, _Asked(folder, chosen, count), jod=jod)
+    if report is not None:
+        from hdrgen_server.evaluate.report import write_report
+
+        write_report(scores, report)
+    _print(scores, count, as_json=as_json)
+
+
+def _check_folders(folder: Path, report: Path | None) -> None:
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
+    if report is not None and not report.is_dir():
+        raise BadInput(f"{report} is no folder; make it first")
+
+
+def _found(
+    methods: list[str],
+    operation: str,
+    settings: Settings,
+    options: scored.Options,
+    chosen: tuple[str, ...],
+    *,
+    degradations: bool,
+) -> dict[str, tuple[Method, tuple[str, ...]]]:
+    """What is scored, each with its kinds: a pack that was trained without operators on these alone."""
+    from hdrgen_server.evaluate.suites import SUITES
+
+    suite = SUITES[operation]
     left_out = {name: scored.without_operators(name, settings) for name in methods} if degradations else {}
     found: dict[str, tuple[Method, tuple[str, ...]]] = {}
     for name in methods:
@@ -115,12 +134,7 @@ def command(
         made = {name: suite.methods[name]} if known else scored.pack_methods(name, operation, settings, options)
         asked = tuple(k for k in chosen if k.split("/")[0] in left_out[name]) if left_out.get(name) else chosen
         found |= {label: (method, asked) for label, method in made.items()}
-    scores = _scores(found, suite, _Asked(folder, chosen, count), jod=jod)
-    if report is not None:
-        from hdrgen_server.evaluate.report import write_report
-
-        write_report(scores, report)
-    _print(scores, count, as_json=as_json)
+    return found
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,16 @@ Found = dict[str, Any]
 
 
 def evaluate_prompts(
-    methods: list[str], settings: Settings, options: scored.Options, data: Path, count: int, *, as_json: bool
-) -> Found:
-    """Test packs of the Qwen systems at their own size, print the figures and return them as plain data.
+    methods: list[str],
+    settings: Settings,
+    options: scored.Options,
+    data: Path,
+    count: int,
+    report: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Test packs of the Qwen systems at their own size, and print the figures; `prompts.json` in `report` has them too.
 
     Raises BadParameter for a pack of another system.
     """
@@ -34,7 +42,10 @@ def evaluate_prompts(
     else:
         for name, figures in found.items():
             console.table([(name, "", "", ""), *_rows(figures)])
-    return found
+    if report is not None:
+        from hdrgen_server.image.files import write_beside
+
+        write_beside(report / "prompts.json", json.dumps(found, indent=1).encode())
 
 
 def _figures(method: scored.PromptMethod, data: Path, count: int, update: Any) -> Found:

@@ -1,6 +1,6 @@
 """Keeps a plate's own detail: what the model found becomes a gain over the plate, and pixels only where it clips.
 
-It owns the exposure anchor, the gain and its smoothing, for every system of SDR2HDR that goes through a VAE. It must not
+It owns the exposure anchor, the gain and its smoothing, for all systems of SDR2HDR that go through a VAE. It must not
 know any one of them, nor networks, codes or files. Light is (H, W, 3) linear BT.2020 in float32, 1.0 at diffuse white;
 gains are in stops.
 """
@@ -119,7 +119,8 @@ def _inside(generated: Float32) -> Float32:
     area = generated > 0.5
     if area.all():
         return np.ones_like(generated)
-    return (1 - np.exp(-distance_transform_edt(area) / RISE)).astype(np.float32)
+    pixels: Any = distance_transform_edt(area)
+    return (1 - np.exp(-pixels / RISE)).astype(np.float32)
 
 
 def _believed_gain(

@@ -21,8 +21,8 @@ from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Progress, Request
 from hdrgen_server.networks.offload import helps, place
 from hdrgen_server.packs.manifest import Pack
-from hdrgen_server.systems.layers import GENERATED
 from hdrgen_server.systems.detail import Kept, anchor_stops, keep_detail
+from hdrgen_server.systems.layers import GENERATED
 from hdrgen_server.systems.lumivid import codes as c
 from hdrgen_server.systems.lumivid.clip import ClipConverter, Drive, Tiling
 from hdrgen_server.systems.lumivid.config import CONFIGS
