@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from hdrgen_server.colour.interop import colourspace
+from hdrgen_server.colour.ocio import convert
 from hdrgen_server.colour.sdr import CRUSHED_CODE, SdrCounts, threshold_masks, to_sdr
 from hdrgen_server.contracts.descriptor import Value
 from hdrgen_server.contracts.frame import Colourspace, Frame
+from hdrgen_server.image.finish import result_weight
 from hdrgen_server.systems.layers import CLIPPED, GENERATED, clipped_weight
 from nuke_hdrgen.wire.errors import BadInput
 
 Float32 = npt.NDArray[np.float32]
 
 MID_GREY = 0.18
+OUTSIDE = 1e-4
 # The parameter `encoding`, as interop ids; Rec.1886 with its black at 0 is the power 2.4.
 ENCODINGS: Mapping[str, str] = {
     "srgb": "srgb_rec709_scene", "rec1886": "g24_rec709_scene", "gamma22": "g22_rec709_scene",
@@ -76,6 +79,28 @@ def result_of(
         layers={**frame.layers, **(_masks(plate) if aovs else {})},
         metadata={**frame.metadata, **notes},
     )
+
+
+def display_light(plate: SdrPlate) -> tuple[Float32, tuple[str, ...]]:
+    """The plate's light as a Rec.709 display shows it, (H, W, 3) linear Rec.709 in [0, 1], and a warning where that
+    cuts.
+
+    What lies outside Rec.709 is cut in this light, which only guides a model, and said so; the plate's own values are
+    not.
+    """
+    light_hwc = convert(plate.codes, colourspace("lin_rec709_scene")).rgb
+    outside = int(((light_hwc < -OUTSIDE) | (light_hwc > 1 + OUTSIDE)).sum())
+    warnings = (f"{outside} samples lie outside Rec.709: the model sees them cut, the result has them",)
+    return np.clip(light_hwc, 0, 1), warnings if outside else ()
+
+
+def generated_share(plate: SdrPlate) -> Float32:
+    """How much of each channel is generated, (H, W, 3): where it clips, feathered inwards as preserve plate is.
+
+    A crushed pixel keeps the plate: what it hides is darker than code 2, and bars of black must stay black.
+    """
+    clipped, _ = threshold_masks(plate.codes.rgb, plate.clipped_code)
+    return np.stack([result_weight(clipped[..., channel]) for channel in range(3)], axis=2)
 
 
 def _masks(plate: SdrPlate) -> dict[str, Float32]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hdrgen_server.colour.curves import CURVES
 from hdrgen_server.colour.primaries import rgb_to_rgb
-from hdrgen_server.systems.lumaflux.detail import anchor_stops
+from hdrgen_server.systems.detail import anchor_stops
 from hdrgen_server.systems.sdr2hdr import MID_GREY
 from hdrgen_server.training.brackets import exposed_view
 from hdrgen_server.training.degradations import CRFS, degrade

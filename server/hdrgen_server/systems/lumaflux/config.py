@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from hdrgen_server.systems.detail import WHOLE, Belief
 from hdrgen_server.systems.gmodiff.refine.config import S_VAE, VAEConfig
 
 PATCH = 2
@@ -102,19 +103,6 @@ class AdapterConfig:
     modulation: int = 128
     tone_hidden: int = 128
     tones: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Belief:
-    """How much is taken, 0 to 1, of what a gain over the plate has beside one tone curve of the whole picture: of its
-    change from place to place (`local`) and of its colour.
-    """
-
-    local: float = 1.0
-    colour: float = 1.0
-
-
-WHOLE = Belief()
 
 
 @dataclass(frozen=True)

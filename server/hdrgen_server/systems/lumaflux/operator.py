@@ -17,27 +17,24 @@ from hdrgen_server.colour.curves import CURVES
 from hdrgen_server.colour.interop import colourspace
 from hdrgen_server.colour.ocio import convert
 from hdrgen_server.colour.primaries import rgb_to_rgb
-from hdrgen_server.colour.sdr import threshold_masks
 from hdrgen_server.contracts.descriptor import Descriptor
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Progress, Request
-from hdrgen_server.image.finish import result_weight
 from hdrgen_server.networks.offload import helps, place
 from hdrgen_server.packs.manifest import Pack
+from hdrgen_server.systems.detail import anchor_stops, keep_detail
 from hdrgen_server.systems.layers import GENERATED
 from hdrgen_server.systems.lumaflux.adapters import MODULES
 from hdrgen_server.systems.lumaflux.config import CONFIGS
-from hdrgen_server.systems.lumaflux.detail import anchor_stops, keep_detail
 from hdrgen_server.systems.lumaflux.flow import DRAFT_STEPS, FINAL_STEPS
 from hdrgen_server.systems.lumaflux.frame import ON_CPU, ON_CUDA, Drive, FrameConverter, Tiling
 from hdrgen_server.systems.lumaflux.loading import load_lumaflux
 from hdrgen_server.systems.lumaflux.model import LumaFlux
 from hdrgen_server.systems.lumaflux.tonefield import Field
-from hdrgen_server.systems.sdr2hdr import SdrPlate, result_of, sdr_plate
+from hdrgen_server.systems.sdr2hdr import SdrPlate, display_light, generated_share, result_of, sdr_plate
 from nuke_hdrgen.wire.errors import BadInput
 
 Float32 = npt.NDArray[np.float32]
-OUTSIDE = 1e-4
 
 
 def create(pack: Pack, device: str) -> LumaFluxOperator:
@@ -121,7 +118,7 @@ class LumaFluxOperator:
         space = colourspace(self._descriptor.output_space)
         plate_hwc = convert(plate.codes, space).rgb
         found_hwc = CURVES["pq"].decode(made.pq_hwc)
-        generated_hwc = _generated(plate)
+        generated_hwc = generated_share(plate)
         known_hw = 1 - generated_hwc.max(axis=2)
         round_trip_hwc = _display_light(made.round_trip_hwc)
         raised = anchor_stops(plate_hwc, found_hwc, round_trip_hwc, known_hw)
@@ -157,26 +154,12 @@ def _drive(request: Request, noise: float) -> Drive:
 
 
 def _model_codes(plate: SdrPlate) -> tuple[Float32, tuple[str, ...]]:
-    """The plate as the model takes it, (H, W, 3): BT.709 codes of a BT.1886 display that shows the same light.
-
-    Light outside Rec.709 is cut in these codes, which only guide, and said so; the plate's own values are not.
-    """
-    light_hwc = convert(plate.codes, colourspace("lin_rec709_scene")).rgb
-    outside = int(((light_hwc < -OUTSIDE) | (light_hwc > 1 + OUTSIDE)).sum())
-    warnings = (f"{outside} samples lie outside Rec.709: the model sees them cut, the result has them",)
-    return CURVES["rec1886"].encode(np.clip(light_hwc, 0, 1)), warnings if outside else ()
+    """The plate as the model takes it, (H, W, 3): BT.709 codes of a BT.1886 display that shows the same light."""
+    light_hwc, warnings = display_light(plate)
+    return CURVES["rec1886"].encode(light_hwc), warnings
 
 
 def _display_light(codes_hwc: Float32) -> Float32:
     """BT.709 codes of a BT.1886 display as linear BT.2020 light."""
     matrix = rgb_to_rgb("rec709", "rec2020").astype(np.float32)
     return CURVES["rec1886"].decode(codes_hwc) @ matrix.T
-
-
-def _generated(plate: SdrPlate) -> Float32:
-    """How much of each channel is generated, (H, W, 3): where it clips, feathered inwards as preserve plate is.
-
-    A crushed pixel keeps the plate: what it hides is darker than code 2, and bars of black must stay black.
-    """
-    clipped, _ = threshold_masks(plate.codes.rgb, plate.clipped_code)
-    return np.stack([result_weight(clipped[..., channel]) for channel in range(3)], axis=2)

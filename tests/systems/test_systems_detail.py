@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from hdrgen_server.systems.lumaflux import detail as d
-from hdrgen_server.systems.lumaflux.config import Belief
+from hdrgen_server.systems import detail as d
+from hdrgen_server.systems.detail import Belief
 
 RNG = np.random.default_rng(5)
 

@@ -1,7 +1,8 @@
 """Keeps a plate's own detail: what the model found becomes a gain over the plate, and pixels only where it clips.
 
-It owns the exposure anchor, the gain and its smoothing. It must not know networks, codes or files. Light is (H, W, 3)
-linear BT.2020 in float32, 1.0 at diffuse white; gains are in stops.
+It owns the exposure anchor, the gain and its smoothing, for every system of SDR2HDR that goes through a VAE. It must not
+know any one of them, nor networks, codes or files. Light is (H, W, 3) linear BT.2020 in float32, 1.0 at diffuse white;
+gains are in stops.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d, uniform_filter
 
 from hdrgen_server.colour.primaries import luminance_weights
-from hdrgen_server.systems.lumaflux.config import WHOLE, Belief
 from hdrgen_server.systems.sdr2hdr import MID_GREY
 
 Float32 = npt.NDArray[np.float32]
@@ -30,6 +30,19 @@ TONE_BINS, TONE_BLUR = 6, 2.5
 """Bins a stop of luminance, and by how many of them a tone curve is smoothed."""
 SAME_STOPS = 0.2
 """Steps of the plate within a smoothing window that are smaller than this do not show in the gain."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """How much is taken, 0 to 1, of what a gain over the plate has beside one tone curve of the whole picture: of its
+    change from place to place (`local`) and of its colour.
+    """
+
+    local: float = 1.0
+    colour: float = 1.0
+
+
+WHOLE = Belief()
 
 
 @dataclass(frozen=True, eq=False)
