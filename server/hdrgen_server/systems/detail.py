@@ -1,8 +1,8 @@
 """Keeps a plate's own detail: what the model found becomes a gain over the plate, and pixels only where it clips.
 
-It owns the exposure anchor, the gain and its smoothing, for every system of SDR2HDR that goes through a VAE. It must not
-know any one of them, nor networks, codes or files. Light is (H, W, 3) linear BT.2020 in float32, 1.0 at diffuse white;
-gains are in stops.
+It owns the exposure anchor, the gain and its smoothing, for every system of SDR2HDR with a VAE. It must not know any
+one of them, nor networks, codes or files. Light is (H, W, 3) linear BT.2020 in float32, 1.0 at diffuse white; gains are
+in stops.
 """
 
 from __future__ import annotations
