@@ -106,20 +106,20 @@ def load_registry(settings: Settings) -> Registry:
             problems[folder.name] = error.message
         else:
             found.setdefault(pack.name, []).append(pack)
-    for name, packs in found.items():
-        if len(packs) > 1:
-            places = " and ".join(str(p.path) for p in packs)
-            problems[name] = f"pack {name} is there {len(packs)} times: {places}; remove or rename all but one"
-    read = {name: packs[0] for name, packs in found.items() if name not in problems}
+    for name, alike in found.items():
+        if len(alike) > 1:
+            places = " and ".join(str(p.path) for p in alike)
+            problems[name] = f"pack {name} is there {len(alike)} times: {places}; remove or rename all but one"
+    read = {name: alike[0] for name, alike in found.items() if name not in problems}
     whole = Registry(read, problems, tomllib.loads(DEFAULTS_FILE.read_text(encoding="utf-8")))
-    packs: dict[str, Pack] = {}
-    broken: dict[str, str] = {}
+    usable: dict[str, Pack] = {}
+    baseless: dict[str, str] = {}
     for name, pack in read.items():
         try:
-            packs[name] = whole.based(pack)
+            usable[name] = whole.based(pack)
         except BadInput as error:
-            broken[name] = error.message
-    return replace(whole, packs=packs, problems={**problems, **broken})
+            baseless[name] = error.message
+    return replace(whole, packs=usable, problems={**problems, **baseless})
 
 
 def _pack_folders(roots: tuple[Path, ...]) -> Iterator[Path]:
