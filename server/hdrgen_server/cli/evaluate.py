@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hdrgen_server.cli import console, scored
+from hdrgen_server.cli import console, exposed, scored
 from hdrgen_server.cli.choice import parse_sets
 from hdrgen_server.settings import Settings, load_settings
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hdrgen_server.evaluate.protocol import Method, Summary
     from hdrgen_server.evaluate.suites import Suite
 
-COLUMNS = ("psnr", "ssim", "delta_e", "clip_rmse", "clip_bias", "psnr_kept", "jod")
+COLUMNS = ("psnr", "ssim", "delta_e", "clip_rmse", "clip_bias", "psnr_kept", "range_stops", "jod")
 
 
 def command(
@@ -48,6 +48,9 @@ def command(
     preserve_plate: Annotated[
         bool, typer.Option("--preserve-plate", help="Also score each pack with the plate kept where it is not clipped.")
     ] = False,
+    exposures: Annotated[
+        bool, typer.Option("--exposures", help="In place of scores: what packs of latenthdr make of each exposure.")
+    ] = False,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="PARAMETER=VALUE", help="Any parameter of the packs.")
     ] = None,
@@ -58,7 +61,8 @@ def command(
     Each METHOD is a pack (merge, gmodiff-s; gmodiff-s:final for that quality), a folder that holds one, or a method
     without one (single_mid, hat_linear, cv_debevec_mtb, …; inverse_srgb, linear_gamma22), all of one operation: hdrfuse
     is scored on brackets, sdr2hdr on plates under three tone curves that no method is told. With --degradations a pack
-    trained without an operator is scored on that one alone. psnr_kept is PU21-PSNR where the plate is not clipped.
+    trained without an operator is scored on that one alone. psnr_kept is PU21-PSNR where the plate is not clipped,
+    range_stops a result's range between its 0.1 and 99.9 percentiles.
     """
     settings = load_settings()
     folder = data or settings.data_folder / "hdri"
@@ -66,6 +70,9 @@ def command(
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
     if report is not None and not report.is_dir():
         raise BadInput(f"{report} is no folder; make it first")
+    if exposures:
+        exposed.answer(methods, folder, settings, as_json=as_json)
+        return
     from hdrgen_server.evaluate.suites import SUITES
 
     operation = _one_operation(methods, settings)

@@ -68,7 +68,7 @@ class PromptOperator:
     def __init__(
         self, descriptor: Descriptor, loaded: Loaded, model: QwenImage, look: CodeLook, tiling: Tiling, name: str
     ) -> None:
-        self._descriptor, self.loaded, self.model, self._look = descriptor, loaded, model, look
+        self._descriptor, self.loaded, self.model, self.look = descriptor, loaded, model, look
         self._tiling, self._name = tiling, name
         self._rung = 0
 
@@ -111,13 +111,13 @@ class PromptOperator:
         base = self._base(order, PictureMaker(self.model, drive, tiling, drawing))
         stacked = merge_stack(stack.stack(base), size, aovs=request.aovs)
         with torch.inference_mode():
-            own = self._look.light_of(stack.decode(base)[0], aovs=False)
+            own = self.look.light_of(stack.decode(base)[0], aovs=False)
         stack.finished()
         light_hwc = beyond(stacked.merged, own)
         yield framed(self._descriptor, self.model, order, Light(light_hwc, dict(stacked.layers)))
 
     def _base(self, order: Order, maker: PictureMaker) -> Tensor:
-        begin_hwc = None if order.start_hwc is None else self._look.picture_of(order.start_hwc)
+        begin_hwc = None if order.start_hwc is None else self.look.picture_of(order.start_hwc)
         return maker.latents(order.prompts, begin_hwc, order.strength)
 
 
