@@ -51,6 +51,8 @@ def test_one_step_then_a_pack_that_opens_a_plate(hdrgen, panoramas, alone):
     [
         (("--base", "none"), "has no config.json; name the folder of a VAE"),
         (("--base", VAE, "--size", "xl"), "there is no recipe 'latenthdr-head-xl'"),
+        (("--base", VAE, "--stage", "joint"), "stage joint needs --head: the folder of a run of stage head"),
+        (("--base", VAE, "--stage", "joint", "--pack", "pack"), "name it with --base-pack"),
         (("--base", VAE, "--pack", "pack"), "best.safetensors is missing; train first"),
     ],
 )
@@ -60,3 +62,9 @@ def test_refusals_are_one_line(hdrgen, panoramas, alone, given, said):
     assert status == 2
     assert said in err
     assert err.strip().count("\n") == 0
+
+
+def test_a_pack_of_plates_asked_to_draw_says_which_can(hdrgen):
+    status, _, err = hdrgen("txt2hdr", "a lamp", "-o", "x.exr", "--pack", "bt2446")
+    assert status == 2
+    assert "pack bt2446 does sdr2hdr, not txt2hdr; name one of chart" in err

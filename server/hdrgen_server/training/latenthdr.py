@@ -150,10 +150,10 @@ class HeadTask:
         return Encoded(base, exposures.unflatten(0, (count, each)), batch.evs, weight)
 
 
-def weighed_error(head: ExposureHead, base: Tensor, encoded: Encoded) -> Tensor:
+def weighed_error(head: ExposureHead, base: Tensor, encoded: Encoded, *, around: bool = False) -> Tensor:
     """L_ev of a head on a base latent (B, C, h, w): mean squared error of the exposures' posterior means."""
     count, each = encoded.evs.shape
-    found = head(base.repeat_interleave(each, dim=0), encoded.evs.flatten()).unflatten(0, (count, each))
+    found = head(base.repeat_interleave(each, dim=0), encoded.evs.flatten(), around=around).unflatten(0, (count, each))
     return (encoded.weight * (found - encoded.exposures).square()).mean()
 
 

@@ -12,9 +12,12 @@ from safetensors.torch import save_file
 from hdrgen_server.packs.add import finished_manifest
 from hdrgen_server.packs.manifest import MANIFEST_NAME
 from hdrgen_server.systems.latenthdr.config import EV_HIGH, EV_LOW
+from hdrgen_server.systems.latenthdr.head import ExposureHead
 from hdrgen_server.systems.latenthdr.loading import HEAD_FILE
-from hdrgen_server.systems.qwenlog.loading import VAE
+from hdrgen_server.systems.qwenlog import lora
+from hdrgen_server.systems.qwenlog.loading import LORA_FILE, VAE
 from hdrgen_server.training.latenthdr import Backbone, best_head
+from hdrgen_server.training.latenthdr_joint import Joint, best_joint
 from hdrgen_server.training.recipe import Recipe
 from nuke_hdrgen.wire.errors import BadParameter
 
@@ -53,9 +56,29 @@ def write_pack(recipe: Recipe, run: Path, base: Path, folder: Path, base_pack: s
         raise BadParameter(f"a head on {base} draws with a pack of qwenlog; name it with --base-pack")
     head = best_head(recipe, run, backbone)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.half().contiguous() for name, tensor in head.state_dict().items()}, folder / HEAD_FILE)
     if not base_pack:
         copied_vae(base, folder / VAE)
+    _finish(recipe, backbone, head, folder, base_pack)
+
+
+def write_joint_pack(recipe: Recipe, data: Path, run: Path, base: Path, folder: Path, base_pack: str) -> None:
+    """The same of a joint run: the head, and the adapter that the base pack's transformer then draws with.
+
+    `data` is the training's folder. Raises BadInput, BadParameter.
+    """
+    if not base_pack:
+        raise BadParameter(f"a head on {base} draws with a pack of qwenlog; name it with --base-pack")
+    task = best_joint(recipe, data, run, base)
+    assert isinstance(task.model, Joint)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(lora.saved(task.qwen.qwen.transformer), folder / LORA_FILE)
+    _finish(recipe, Backbone(base), task.model.head, folder, base_pack)
+
+
+def _finish(recipe: Recipe, backbone: Backbone, head: ExposureHead, folder: Path, base_pack: str) -> None:
+    """Write the head and the manifest."""
+    operation = "sdr2hdr" if backbone.plates else "txt2hdr"
+    save_file({name: tensor.half().contiguous() for name, tensor in head.state_dict().items()}, folder / HEAD_FILE)
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     small = recipe.config == "s"
