@@ -192,6 +192,6 @@ def test_pans_flicker_as_their_plates_do(scenes: list[Scene], folder: Path, caps
     assert (found["method"], found["kind"], found["scene"]) == ("bt2446", "a", "lebombo")
     assert found["ratio"] == pytest.approx(found["result"] / found["source"])
     assert run(["evaluate", "merge", "--flicker", "--data", str(folder)]) == 2
-    assert "--degradations and --flicker are for sdr2hdr, and merge does hdrfuse" in capsys.readouterr().err
+    assert "--degradations, --flicker and --temporal are for sdr2hdr, and merge does hdrfuse" in capsys.readouterr().err
     assert run(["evaluate", "inverse_srgb", "--flicker", "--data", str(folder)]) == 2
     assert "inverse_srgb" in capsys.readouterr().err

@@ -140,7 +140,7 @@ def test_far_larger_than_trained_is_said_and_rungs_cut_tiles():
     assert "384 x 384 is far above" in warning
     whole = run(operator, width=256, height=160, steps=1).pixels
     operator.set_rung(3)
-    assert operator._tiles(0).edge < ON_CPU.edge
+    assert qwenlog.tiles_of(ON_CPU, operator.model, 0, 3).edge < ON_CPU.edge
     tiled = run(operator, width=256, height=160, steps=1).pixels
     assert not np.array_equal(whole, tiled)
 

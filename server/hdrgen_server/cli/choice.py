@@ -72,7 +72,9 @@ def choose(
     pack = registry.get(name) if name else registry.default_for(operation, quality)
     if operation not in pack.descriptor.operations:
         does = ", ".join(pack.descriptor.operations)
-        raise BadParameter(f"pack {pack.name} does {does}, not {operation}; `hdrgen packs list` shows the others")
+        others = ", ".join(p.name for p in registry.all() if operation in p.descriptor.operations)
+        instead = f"name one of {others}" if others else "`hdrgen packs list` shows what is here"
+        raise BadParameter(f"pack {pack.name} does {does}, not {operation}; {instead}")
     licence.require(pack, settings)
     parameters = {key: typed(pack, key, text) for key, text in given.items()}
     pack.descriptor.resolve(parameters)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hdrgen_server.cli import console, encodings, scored
+from hdrgen_server.cli import console, encodings, exposed, scored
 from hdrgen_server.cli.choice import parse_sets
 from hdrgen_server.cli.evaluate_prompts import evaluate_prompts
 from hdrgen_server.settings import Settings, load_settings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hdrgen_server.evaluate.protocol import Method, Summary
     from hdrgen_server.evaluate.suites import Suite
 
-COLUMNS = ("psnr", "ssim", "delta_e", "clip_rmse", "clip_bias", "psnr_kept", "jod")
+COLUMNS = ("psnr", "ssim", "delta_e", "clip_rmse", "clip_bias", "psnr_kept", "range_stops", "jod")
 
 
 def command(
@@ -58,6 +58,9 @@ def command(
     preserve_plate: Annotated[
         bool, typer.Option("--preserve-plate", help="Also score each pack with the plate kept where it is not clipped.")
     ] = False,
+    exposures: Annotated[
+        bool, typer.Option("--exposures", help="In place of scores: what packs of latenthdr make of each exposure.")
+    ] = False,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="PARAMETER=VALUE", help="Any parameter of the packs.")
     ] = None,
@@ -68,15 +71,19 @@ def command(
     Each METHOD is a pack (merge, gmodiff-s; gmodiff-s:final for that quality), a folder that holds one, or a method
     without one (single_mid, hat_linear, cv_debevec_mtb, …; inverse_srgb, linear_gamma22), all of one operation: hdrfuse
     is scored on brackets, sdr2hdr on plates under three tone curves that no method is told. With --degradations a pack
-    trained without an operator is scored on that one alone. psnr_kept is PU21-PSNR where the plate is not clipped.
-    txt2hdr has no truth: its packs are tested on --count pictures of each of eight words.
-    The one METHOD encodings studies how well a VAE holds EXRs of any shape under six transfer curves.
+    trained without an operator is scored on that one alone. psnr_kept is PU21-PSNR where the plate is not clipped,
+    range_stops a result's range between its 0.1 and 99.9 percentiles. txt2hdr has no truth: its packs are tested on
+    --count pictures of each of eight words. The one METHOD encodings studies how well a VAE holds EXRs of any shape
+    under six transfer curves.
     """
     settings = load_settings()
     folder = data or settings.data_folder / "hdri"
     _check_folders(folder, report)
     if methods == ["encodings"]:
         encodings.run(vae, folder, count, as_json=as_json)
+        return
+    if exposures:
+        exposed.answer(methods, folder, settings, as_json=as_json)
         return
     from hdrgen_server.evaluate.suites import SUITES
 

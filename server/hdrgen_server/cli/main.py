@@ -31,6 +31,7 @@ from hdrgen_server.cli import (
     status,
     submit,
     train,
+    train_latenthdr,
     train_lumivid,
     train_qwen,
     txt2hdr,
@@ -66,6 +67,7 @@ app.command("status", short_help="Say what the sidecar is doing.")(status.comman
 app.command("doctor", short_help="Say what is wrong here, and what to do.")(doctor.command)
 app.command("preview", short_help="Picture a scene-linear file.")(preview.command)
 app.command("evaluate", short_help="Score packs on held-out scenes.")(evaluate.command)
+train.app.command("latenthdr")(train_latenthdr.latenthdr)
 train.app.command("lumivid")(train_lumivid.lumivid)
 train.app.command("qwenlog")(train_qwen.qwenlog)
 train.app.command("qwenlinear")(train_qwen.qwenlinear)

@@ -42,12 +42,12 @@ class Options:
 def pack_of(name: str, settings: Settings) -> Pack | None:
     """The pack that a METHOD names: one that is here, or a folder that holds one; None where there is neither.
 
-    Raises BadInput for a folder whose manifest is broken.
+    Raises BadInput for a folder whose manifest is broken, or whose base is not here.
     """
-    plain = name.removesuffix(FINAL)
+    plain, registry = name.removesuffix(FINAL), load_registry(settings)
     if (Path(plain) / MANIFEST_NAME).is_file():
-        return read_pack(Path(plain))
-    return load_registry(settings).packs.get(plain)
+        return registry.based(read_pack(Path(plain)))
+    return registry.packs.get(plain)
 
 
 def operation_of(name: str, settings: Settings) -> str:

@@ -24,6 +24,7 @@ Image = npt.NDArray[Any]
 DARKEST_CODE, BRIGHTEST_CODE, CLIPPED_CODE = 13, 249, 250
 LUMINANCE_CAP = 100.0
 LUMINANCE_FLOOR = 5e-5
+RANGE_PERCENTILES = (0.1, 99.9)
 # ITU-R BT.2100-2 table 7: linear Rec.2020 to LMS, PQ LMS to ICtCp; both over 4096.
 _LMS = np.array([[1688, 2146, 262], [683, 2951, 462], [99, 309, 3688]]) / 4096
 _ICTCP = np.array([[2048, 2048, 0], [6610, -13613, 7003], [17933, -17390, -543]]) / 4096
@@ -34,7 +35,7 @@ _ITP = 720.0 * np.array([1.0, 0.5, 1.0])
 @dataclass(frozen=True)
 class Scores:
     """One image: dB, SSIM, delta E ITP (mean), stops (RMSE and mean error where clipped; NaN where nothing is), JOD,
-    and dB over the pixels that are not clipped.
+    dB over the pixels that are not clipped, and the image's own dynamic range in stops.
     """
 
     psnr: float
@@ -44,6 +45,7 @@ class Scores:
     clip_bias: float
     jod: float = float("nan")
     psnr_kept: float = float("nan")
+    range_stops: float = float("nan")
 
 
 def luminance(scene_linear_hwc: Image) -> Float64:
@@ -118,6 +120,12 @@ def clipped_error(scene_linear_hwc: Image, truth_hwc: Image, reference_codes_hwc
     return float(np.sqrt(np.mean((ours - true) ** 2))), float(np.mean(ours - true))
 
 
+def dynamic_range(scene_linear_hwc: Image) -> float:
+    """Stops between the 0.1 and 99.9 percentiles of luminance, taken at 5e-5 at least."""
+    low, high = np.percentile(np.maximum(luminance(scene_linear_hwc), LUMINANCE_FLOOR), RANGE_PERCENTILES)
+    return float(np.log2(high / low))
+
+
 def _clipped(codes_hwc: Image) -> npt.NDArray[np.bool_]:
     return np.asarray((np.rint(np.asarray(codes_hwc, np.float64) * 255) >= CLIPPED_CODE).any(axis=2), np.bool_)
 
@@ -137,7 +145,8 @@ def score(scene_linear_hwc: Image, truth_hwc: Image, reference_codes_hwc: Image,
     rmse, bias = clipped_error(image, truth, codes)
     kept = unclipped_psnr(image, truth, codes)
     psnr, ssim = pu21_psnr(image, truth), pu21_ssim(image, truth)
-    return Scores(psnr, ssim, delta_e_itp(image, truth), rmse, bias, psnr_kept=kept)
+    stops = dynamic_range(image)
+    return Scores(psnr, ssim, delta_e_itp(image, truth), rmse, bias, psnr_kept=kept, range_stops=stops)
 
 
 def crop(image_hwc: Image, border: int) -> Image:

@@ -25,9 +25,10 @@ def admit(request: m.Open, registry: Registry, require_licence: Callable[[Pack],
     pack = registry.get(request.pack) if request.pack else registry.default_for(request.operation, request.quality)
     descriptor = pack.descriptor
     if request.operation not in descriptor.operations:
-        raise BadParameter(
-            f"pack {pack.name} does {', '.join(descriptor.operations)}, not {request.operation!r}; name another pack"
-        )
+        others = ", ".join(p.name for p in registry.all() if request.operation in p.descriptor.operations)
+        instead = f"name one of {others}" if others else "name another pack"
+        does = ", ".join(descriptor.operations)
+        raise BadParameter(f"pack {pack.name} does {does}, not {request.operation!r}; {instead}")
     require_licence(pack)
     low, high = descriptor.frames_minimum, descriptor.frames_maximum
     if request.frames < low or (high is not None and request.frames > high):

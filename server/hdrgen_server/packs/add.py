@@ -33,7 +33,7 @@ def add(folder: Path, settings: Settings, link: bool = False, link_files: bool =
 
     A manifest without [[files]] gets them, with sizes and digests, from every file in the folder; one that
     has them is compared with the files. Raises BadInput (no manifest, a pickle, files that differ, a name
-    already there) and StorageError.
+    already there, a base that is not) and StorageError.
     """
     source = folder.resolve()
     raw = finished_manifest(source)
@@ -41,7 +41,9 @@ def add(folder: Path, settings: Settings, link: bool = False, link_files: bool =
     problems = verify(pack)
     if problems:
         raise BadInput(f"pack {pack.name} is not added: {problems[0]}")
-    here = load_registry(settings).packs.get(pack.name)
+    registry = load_registry(settings)
+    registry.based(pack)
+    here = registry.packs.get(pack.name)
     if here is not None:
         raise BadInput(f"a pack {pack.name} is already at {here.path}; remove it or rename the new one")
     target = user_packs_folder(settings) / pack.name
@@ -56,7 +58,7 @@ def add(folder: Path, settings: Settings, link: bool = False, link_files: bool =
         raise StorageError(
             f"pack {pack.name} cannot be put at {target}: {error.strerror}; free space or permit it"
         ) from error
-    return read_pack(target)
+    return registry.based(read_pack(target))
 
 
 def finished_manifest(folder: Path) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from hdrgen_server.contracts.descriptor import Descriptor, Memory, Parameter, Sizes
-from nuke_hdrgen.wire.errors import UnknownPack
+from nuke_hdrgen.wire.errors import BadInput, UnknownPack
 
 SYSTEMS_FOLDER = Path(__file__).parent / "systems"
 OPERATIONS_FOLDER = Path(__file__).parent / "operations"
@@ -27,14 +27,38 @@ def system_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in SYSTEMS_FOLDER.glob("*.toml")))
 
 
+ONLY = "only"
+"""The part of a system's table that says, by operation, what holds for that one alone."""
+
+
 @cache
-def load_descriptor(system: str) -> Descriptor:
-    """The descriptor of a system. Raises UnknownPack when there is no such system."""
+def load_descriptor(system: str, operation: str = "") -> Descriptor:
+    """The descriptor of a system; of one that does several operations, what it is for `operation` alone, with that
+    one's own fields and parameters, or without one what all have in common.
+
+    Raises UnknownPack when there is no such system, BadInput when it does not do the operation.
+    """
     if system not in system_names():
         raise UnknownPack(f"there is no system {system!r}; this version has: {', '.join(system_names())}")
     table = _read(SYSTEMS_FOLDER / f"{system}.toml")
+    only = table.pop(ONLY, {})
     own = table.get("parameters", [])
-    return parse_descriptor(system, {**table, "parameters": [*_shared(table.get("operations", ())), *own]})
+    if operation:
+        if operation not in table["operations"]:
+            raise BadInput(
+                f"system {system} does {', '.join(table['operations'])}, not {operation!r}; name one of them"
+            )
+        alone = only.get(operation, {})
+        own = [*own, *alone.get("parameters", [])]
+        table |= {**alone, "operations": [operation]}
+    shared = _shared(table["operations"]) if operation or not only else []
+    return parse_descriptor(system, {**table, "parameters": [*shared, *own]})
+
+
+def has_parts(system: str) -> bool:
+    """Whether a system is another thing for each of its operations. Raises UnknownPack."""
+    load_descriptor(system)
+    return ONLY in _read(SYSTEMS_FOLDER / f"{system}.toml")
 
 
 def parse_descriptor(system: str, table: dict[str, Any]) -> Descriptor:

@@ -23,7 +23,7 @@ def record_path(settings: Settings) -> Path:
 
 
 def accepted(pack: Pack, settings: Settings) -> bool:
-    """Whether the pack may be used: it asks for nothing, the site accepted it, or this user did.
+    """Whether the pack may be used: it asks for nothing, the site accepted it, or this user did; not its base.
 
     A user's acceptance holds for the licence that was read: a pack that changes its licence asks again.
     """
@@ -33,7 +33,9 @@ def accepted(pack: Pack, settings: Settings) -> bool:
 
 
 def require(pack: Pack, settings: Settings) -> None:
-    """Raises LicenceNotAccepted, saying how to accept, unless `accepted`."""
+    """Raises LicenceNotAccepted, saying how to accept, unless the pack and its base are `accepted`."""
+    if pack.base is not None:
+        require(pack.base, settings)
     if not accepted(pack, settings):
         url = f" ({pack.licence_url})" if pack.licence_url else ""
         raise LicenceNotAccepted(

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hdrgen_server.contracts.descriptor import Descriptor, Memory
-from hdrgen_server.packs.descriptors import load_descriptor
+from hdrgen_server.packs.descriptors import has_parts, load_descriptor
 from nuke_hdrgen.wire.errors import BadInput, BadParameter, UnknownPack
 
 MANIFEST_NAME = "pack.toml"
@@ -32,7 +32,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _FIELDS: Mapping[str, type] = {
     "format": int, "name": str, "system": str, "size": str, "summary": str, "preview": bool, "licence": str,
     "licence_url": str, "must_accept": bool, "files": list, "options": dict,
-    "memory": dict, "defaults": dict,
+    "memory": dict, "defaults": dict, "operation": str, "base": str,
 }  # fmt: skip
 _REQUIRED = ("format", "name", "system", "licence")
 
@@ -54,6 +54,7 @@ class Pack:
     system's operator reads (the scale of a gain map, a configuration's name). A pack that needs other memory than its
     system states its own, and one that uses its parameters otherwise their defaults: both are then the descriptor's.
     `must_accept` says that `licence` has to be accepted before the first use. `revision` is the system's.
+    `base_name` is the pack that this one builds on, "" for none, and `base` that pack once a registry found it.
     """
 
     name: str
@@ -70,6 +71,17 @@ class Pack:
     licence_url: str = ""
     must_accept: bool = False
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    base_name: str = ""
+    base: Pack | None = None
+
+    def on(self, base: Pack) -> Pack:
+        """The pack on its base: other weights there are another digest here. Raises BadInput for a base with a base."""
+        if base.base_name:
+            raise BadInput(
+                f"pack {self.name} is on {base.name}, which is on {base.base_name}; name a whole pack as base"
+            )
+        digest = hashlib.sha256(f"{self.digest} {base.digest}".encode()).hexdigest()
+        return replace(self, digest=digest, base=base)
 
     def file(self, name: str) -> Path:
         """The full path of a file that the manifest lists. Raises BadInput when it does not or the file is
@@ -110,10 +122,7 @@ def parse_pack(raw: bytes, folder: Path) -> Pack:
     """A pack from its manifest's bytes; `folder` is where its files lie. Raises BadInput or UnknownPack."""
     where = folder / MANIFEST_NAME
     table = parse_table(raw, where)
-    try:
-        descriptor = load_descriptor(table["system"])
-    except UnknownPack as error:
-        raise UnknownPack(f"{where}: {error.message}") from error
+    descriptor = _descriptor(table, where)
     if "memory" in table:
         descriptor = replace(descriptor, memory=_memory(table["memory"], where))
     if "defaults" in table:
@@ -133,6 +142,7 @@ def parse_pack(raw: bytes, folder: Path) -> Pack:
         licence_url=table.get("licence_url", ""),
         must_accept=table.get("must_accept", False),
         options=MappingProxyType(table.get("options", {})),
+        base_name=table.get("base", ""),
     )
 
 
@@ -155,9 +165,18 @@ def parse_table(raw: bytes, where: Path) -> dict[str, Any]:
         raise BadInput(
             f"{where} has format {table['format']}, this version reads {MANIFEST_FORMAT}; update nuke-hdrgen"
         )
-    if not _NAME.match(table["name"]):
-        raise BadInput(f"{where}: name {table['name']!r} must be 1 to 64 of a-z 0-9 . _ - and start with a-z or 0-9")
+    _check_names(table, where)
     return table
+
+
+def _check_names(table: Mapping[str, Any], where: Path) -> None:
+    for name in ("name", "base"):
+        if name in table and not _NAME.match(table[name]):
+            raise BadInput(
+                f"{where}: {name} {table[name]!r} must be 1 to 64 of a-z 0-9 . _ - and start with a-z or 0-9"
+            )
+    if table.get("base") == table["name"]:
+        raise BadInput(f"{where}: a pack cannot be its own base; name another pack or leave base out")
 
 
 def check_file_name(name: str, where: Path) -> None:
@@ -171,6 +190,18 @@ def check_file_name(name: str, where: Path) -> None:
         raise BadInput(f"{where}: {name} may hold a pickle, which can run code; convert it to .safetensors first")
     if path.suffix.lower() not in FILE_SUFFIXES:
         raise BadInput(f"{where}: {name} has no place in a pack; allowed are {', '.join(sorted(FILE_SUFFIXES))}")
+
+
+def _descriptor(table: dict[str, Any], where: Path) -> Descriptor:
+    """The system's descriptor, for the operation that the pack names. Raises BadInput, UnknownPack."""
+    system, operation = table["system"], table.get("operation", "")
+    try:
+        if not operation and has_parts(system):
+            does = ", ".join(load_descriptor(system).operations)
+            raise BadInput(f"a pack of {system} does one of {does}; say which as operation")
+        return load_descriptor(system, operation) if operation else load_descriptor(system)
+    except (UnknownPack, BadInput) as error:
+        raise type(error)(f"{where}: {error.message}") from error
 
 
 def _with_defaults(descriptor: Descriptor, given: dict[str, Any], where: Path) -> Descriptor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hdrgen_server.packs.manifest import MANIFEST_NAME, Pack, read_pack
@@ -41,6 +41,20 @@ class Registry:
             here = ", ".join(sorted(self.packs))
             raise UnknownPack(f"no pack {name!r} here; there are: {here}; `hdrgen packs add FOLDER` adds one")
         return self.packs[name]
+
+    def based(self, pack: Pack) -> Pack:
+        """A pack on the base that it names, itself where it names none. Raises BadInput for a base that is not here or
+        is broken.
+        """
+        if not pack.base_name or pack.base is not None:
+            return pack
+        if pack.base_name in self.problems:
+            raise BadInput(f"pack {pack.name} is on {pack.base_name}, which is broken: {self.problems[pack.base_name]}")
+        if pack.base_name not in self.packs:
+            raise BadInput(
+                f"pack {pack.name} is on pack {pack.base_name}, which is not here; add that one with `hdrgen packs add`"
+            )
+        return pack.on(self.packs[pack.base_name])
 
     def all(self) -> tuple[Pack, ...]:
         """Every usable pack, by name."""
@@ -80,7 +94,9 @@ def user_packs_folder(settings: Settings) -> Path:
 
 
 def load_registry(settings: Settings) -> Registry:
-    """Read every manifest in the folders of packs; a broken or doubled pack becomes a problem, not a failure."""
+    """Read every manifest in the folders of packs; a broken or doubled pack, or one without its base, becomes a
+    problem, not a failure.
+    """
     found: dict[str, list[Pack]] = {}
     problems: dict[str, str] = {}
     for folder in _pack_folders(packs_folders(settings)):
@@ -90,12 +106,20 @@ def load_registry(settings: Settings) -> Registry:
             problems[folder.name] = error.message
         else:
             found.setdefault(pack.name, []).append(pack)
-    for name, packs in found.items():
-        if len(packs) > 1:
-            places = " and ".join(str(p.path) for p in packs)
-            problems[name] = f"pack {name} is there {len(packs)} times: {places}; remove or rename all but one"
-    packs = {name: packs[0] for name, packs in found.items() if name not in problems}
-    return Registry(packs, problems, tomllib.loads(DEFAULTS_FILE.read_text(encoding="utf-8")))
+    for name, alike in found.items():
+        if len(alike) > 1:
+            places = " and ".join(str(p.path) for p in alike)
+            problems[name] = f"pack {name} is there {len(alike)} times: {places}; remove or rename all but one"
+    read = {name: alike[0] for name, alike in found.items() if name not in problems}
+    whole = Registry(read, problems, tomllib.loads(DEFAULTS_FILE.read_text(encoding="utf-8")))
+    usable: dict[str, Pack] = {}
+    baseless: dict[str, str] = {}
+    for name, pack in read.items():
+        try:
+            usable[name] = whole.based(pack)
+        except BadInput as error:
+            baseless[name] = error.message
+    return replace(whole, packs=usable, problems={**problems, **baseless})
 
 
 def _pack_folders(roots: tuple[Path, ...]) -> Iterator[Path]:

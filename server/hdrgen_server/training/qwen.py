@@ -92,7 +92,7 @@ class QwenTask:
         level = torch.sigmoid(torch.randn(count, device=device))
         noise = torch.randn_like(latents)
         said = [EMPTY if left_out else p for p, left_out in zip(batch.prompts, _unsaid(count), strict=True)]
-        found = self._velocity(noised(latents, noise, level[:, None, None, None]), level, said, batch.panorama)
+        found = self.velocity(noised(latents, noise, level[:, None, None, None]), level, said, batch.panorama)
         error = (weight * (found - (noise - latents)).square()).mean()
         return error, {"velocity": float(error.detach()), "held": float(batch.held)}
 
@@ -115,7 +115,7 @@ class QwenTask:
                 at = torch.full((len(latents),), mark, device=latents.device)
                 point = noised(latents, noise, mark)
                 for name, prompts in (("error", batch.prompts), ("other", batch.prompts[::-1])):
-                    found = self._velocity(point, at, prompts, batch.panorama, model.named())
+                    found = self.velocity(point, at, prompts, batch.panorama, model.named())
                     errors[name].append(float(F.mse_loss(found, noise - latents)))
         return {name: sum(values) / len(values) for name, values in errors.items()}
 
@@ -138,7 +138,7 @@ class QwenTask:
         )
         return latents, weight / weight.mean()
 
-    def _velocity(
+    def velocity(
         self,
         point: Tensor,
         level: Tensor,
@@ -146,6 +146,9 @@ class QwenTask:
         panorama: bool,
         given: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
+        """The velocity of points (B, C, h, w) at levels (B,) towards prompts, by the network's own parameters or by the
+        `given` ones.
+        """
         tokens, mask = padded([self._tokens(prompt) for prompt in prompts])
         tokens, mask = tokens.to(point.device), mask.to(point.device)
         network = self.qwen.transformer

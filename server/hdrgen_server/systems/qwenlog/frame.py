@@ -75,17 +75,29 @@ class PictureMaker:
         self._marks = levels(model.config.flow, drive.steps, self._size[0] * self._size[1] // PATCH**2)
         self._done, self._total = 0, 0
 
-    @torch.inference_mode()
     def run(self, prompts: Prompts, start_hwc: Float32 | None = None, strength: float = 1.0) -> Float32:
         """The picture; with a start picture of the same size, `strength` of the steps begin from it."""
+        self._total = len(self._tiles)
+        picture_hwc = self._decode(self._drawn(prompts, start_hwc, strength))
+        self._step(self._total, self._total)
+        return picture_hwc
+
+    def latents(self, prompts: Prompts, start_hwc: Float32 | None = None, strength: float = 1.0) -> Tensor:
+        """The same picture as latents (1, C, h, w), for who decodes them otherwise; at strength 0 the start's own."""
+        return self._drawn(prompts, start_hwc, strength)
+
+    @torch.inference_mode()
+    def _drawn(self, prompts: Prompts, start_hwc: Float32 | None, strength: float) -> Tensor:
         model, drive = self._model, self._drive
         marks = self._marks if start_hwc is None else started(self._marks, strength)
-        passes = 2 if start_hwc is not None else 1
-        self._total = (len(marks) - 1) + passes * len(self._tiles)
+        steps = len(marks) - 1 if start_hwc is None or strength else 0
+        self._total += steps + (len(self._tiles) if start_hwc is not None else 0)
+        begun = None if start_hwc is None else self._encode(start_hwc)
+        if begun is not None and not steps:
+            return begun
         channels = model.config.vae.latent_channels
-        point = seeded_noise((1, channels, *self._size), drive.seed).to(model.device)
-        if start_hwc is not None:
-            point = noised(self._encode(start_hwc), point, marks[0])
+        noise = seeded_noise((1, channels, *self._size), drive.seed).to(model.device)
+        point = noise if begun is None else noised(begun, noise, marks[0])
         wanted, unwanted = (prompt[None].to(model.device) for prompt in (prompts.wanted, prompts.unwanted))
 
         def velocity(latents: Tensor, level: float) -> Tensor:
@@ -96,9 +108,7 @@ class PictureMaker:
                 return found
             return guided(found, model.velocity(latents, at, unwanted, panorama=drive.panorama), drive.guidance)
 
-        picture_hwc = self._decode(euler(point, velocity, marks))
-        self._step(self._total, self._total)
-        return picture_hwc
+        return euler(point, velocity, marks)
 
     def _report(self) -> None:
         self._step(self._done, self._total)
@@ -117,6 +127,7 @@ class PictureMaker:
             latents[(..., *window(part))] += model.encode(picture[(..., *window(tile))]) * weights(part, latents)
         return latents[..., self._wrap : self._wrap + width]
 
+    @torch.inference_mode()
     def _decode(self, latents: Tensor) -> Float32:
         model, by = self._model, self._wrap * self._model.config.vae.factor
         seen = wrapped(latents.float(), self._wrap)

@@ -45,7 +45,7 @@ class Light:
     """A result: (H, W, 3) scene-linear Rec.709, mid-grey at 0.18, and named layers, (H, W) each."""
 
     scene_linear_hwc: Float32
-    layers: Mapping[str, Float32]
+    layers: Mapping[str, npt.NDArray[Any]]
 
 
 class Look(Protocol):
@@ -81,16 +81,26 @@ class CodeLook:
 
 def create(pack: Pack, device: str) -> QwenOperator:
     """Load a pack onto a device. Raises BadInput naming the file that is missing, damaged or another model's."""
-    config = config_of(pack)
+    config, look = config_of(pack), look_of(pack)
+    tiling = ON_CUDA if device.startswith("cuda") else ON_CPU
+    return QwenOperator(pack.descriptor, load_model(config, pack, device), look, tiling)
+
+
+def load_model(config: QwenConfig, pack: Pack, device: str) -> QwenImage:
+    """The networks of a pack on a device. Raises BadInput."""
+    on_cuda = device.startswith("cuda")
+    model = load_qwen(config, pack.path, torch.bfloat16 if on_cuda else torch.float32)
+    return model.to(torch.device(device))
+
+
+def look_of(pack: Pack) -> CodeLook:
+    """What a pack's pictures mean, by its options. Raises BadInput where it does not say."""
     curve, primaries = str(pack.options.get("curve", "")), str(pack.options.get("primaries", ""))
     if curve not in LOG_CURVES:
         raise BadInput(f"pack {pack.name} has curve {curve!r}; it must say one of {', '.join(LOG_CURVES)}")
     if primaries not in CHROMATICITIES:
         raise BadInput(f"pack {pack.name} has primaries {primaries!r}; it must say one of {', '.join(CHROMATICITIES)}")
-    on_cuda = device.startswith("cuda")
-    model = load_qwen(config, pack.path, torch.bfloat16 if on_cuda else torch.float32)
-    look = CodeLook(curve, primaries)
-    return QwenOperator(pack.descriptor, model.to(torch.device(device)), look, ON_CUDA if on_cuda else ON_CPU)
+    return CodeLook(curve, primaries)
 
 
 def config_of(pack: Pack) -> QwenConfig:
@@ -126,50 +136,76 @@ class QwenOperator:
         A start picture is taken up at `strength`; 0 keeps it. `aovs` adds what the system has beside light. Raises
         BadParameter for prompts and sizes that cannot be, BadInput for a start picture of another shape.
         """
-        parameters = request.parameters
-        prompt = check_prompt(str(parameters["prompt"]))
-        width, height = asked_size(self._descriptor, parameters)
-        start = start_frame(frames, (width, height))
-        tokens = self.model.text.encode(prompt)
-        unwanted = self.model.text.encode(str(parameters["negative_prompt"]).strip() or EMPTY)
-        steps = int(parameters["steps"]) or (FINAL_STEPS if request.quality == "final" else DRAFT_STEPS)
-        panorama = parameters["projection"] == PANORAMA
-        drive = Drive(width, height, steps, float(parameters["guidance"]), request.seed, panorama)
-        strength = float(parameters["strength"])
-        if start is not None and strength == 0:
-            light = Light(_resized(start.rgb, width, height), {})
+        order = order_of(self._descriptor, self.model, request, frames)
+        if order.start_hwc is not None and order.strength == 0:
+            light = Light(order.start_hwc, {})
         else:
-            maker = PictureMaker(self.model, drive, self._tiles(int(parameters["tile"])), progress.step)
-            begin_hwc = None if start is None else self.look.picture_of(_resized(start.rgb, width, height))
-            picture_hwc = maker.run(Prompts(tokens, unwanted), begin_hwc, strength)
-            light = self.look.light_of(picture_hwc, aovs=request.aovs)
-        if not np.isfinite(light.scene_linear_hwc).all():
-            raise OperatorFailed(f"{self._descriptor.system} made NaN or Inf of this prompt; change guidance or seed")
-        yield Frame(
-            np.ascontiguousarray(light.scene_linear_hwc, np.float32),
-            ("R", "G", "B"),
-            colourspace(self._descriptor.output_space),
-            number=start.number if start is not None else 0,
-            layers=dict(light.layers),
-            metadata={"warnings": self._warnings(width, height)},
-        )
+            tiling = tiles_of(self._tiling, self.model, int(request.parameters["tile"]), self._rung)
+            maker = PictureMaker(self.model, order.drive, tiling, progress.step)
+            begin_hwc = None if order.start_hwc is None else self.look.picture_of(order.start_hwc)
+            light = self.look.light_of(maker.run(order.prompts, begin_hwc, order.strength), aovs=request.aovs)
+        yield framed(self._descriptor, self.model, order, light)
 
-    def _tiles(self, asked: int) -> Tiling:
-        """The device's tiles or those of an edge that was asked for, halved once a rung from 2."""
-        cell, tiling = self.model.config.cell, self._tiling
-        if asked:
-            edge = max(asked // cell * cell, 4 * cell)
-            tiling = Tiling(edge, min(tiling.overlap, edge // 4 // cell * cell))
-        return tiling.halved(max(0, self._rung - 1), cell) if self._rung > 1 else tiling
 
-    def _warnings(self, width: int, height: int) -> tuple[str, ...]:
-        cell, trained = self.model.config.cell, self.model.config.trained_tokens
-        if width * height <= FAR_LARGER * trained * cell**2:
-            return ()
-        edge = int((trained * cell**2) ** 0.5) // cell * cell
-        return (
-            f"{width} x {height} is far above what this pack was trained on (about {edge} x {edge}): it may repeat",
-        )
+@dataclass(frozen=True, eq=False)
+class Order:
+    """What a request means to a model: `start_hwc` is the start picture's light in the result's size, None without
+    one, and `number` its frame number.
+    """
+
+    drive: Drive
+    prompts: Prompts
+    start_hwc: Float32 | None
+    strength: float
+    number: int
+
+
+def order_of(descriptor: Descriptor, model: QwenImage, request: Request, frames: Iterable[Frame]) -> Order:
+    """The order of a request, its prompt read. Raises BadParameter and BadInput as `QwenOperator.run` does."""
+    parameters = request.parameters
+    prompt = check_prompt(str(parameters["prompt"]))
+    width, height = asked_size(descriptor, parameters)
+    start = start_frame(frames, (width, height))
+    prompts = Prompts(model.text.encode(prompt), model.text.encode(str(parameters["negative_prompt"]).strip() or EMPTY))
+    steps = int(parameters["steps"]) or (FINAL_STEPS if request.quality == "final" else DRAFT_STEPS)
+    panorama = parameters["projection"] == PANORAMA
+    drive = Drive(width, height, steps, float(parameters["guidance"]), request.seed, panorama)
+    start_hwc = None if start is None else _resized(start.rgb, width, height)
+    return Order(drive, prompts, start_hwc, float(parameters["strength"]), 0 if start is None else start.number)
+
+
+def framed(descriptor: Descriptor, model: QwenImage, order: Order, light: Light) -> Frame:
+    """A result's frame in the descriptor's space. Raises OperatorFailed for NaN or Inf."""
+    if not np.isfinite(light.scene_linear_hwc).all():
+        raise OperatorFailed(f"{descriptor.system} made NaN or Inf of this prompt; change guidance or seed")
+    return Frame(
+        np.ascontiguousarray(light.scene_linear_hwc, np.float32),
+        ("R", "G", "B"),
+        colourspace(descriptor.output_space),
+        number=order.number,
+        layers=dict(light.layers),
+        metadata={"warnings": _warnings(model, order.drive)},
+    )
+
+
+def tiles_of(tiling: Tiling, model: QwenImage, asked: int, rung: int) -> Tiling:
+    """The device's tiles or those of an edge that was asked for, halved once a rung from 2."""
+    cell = model.config.cell
+    if asked:
+        edge = max(asked // cell * cell, 4 * cell)
+        tiling = Tiling(edge, min(tiling.overlap, edge // 4 // cell * cell))
+    return tiling.halved(max(0, rung - 1), cell) if rung > 1 else tiling
+
+
+def _warnings(model: QwenImage, drive: Drive) -> tuple[str, ...]:
+    cell, trained = model.config.cell, model.config.trained_tokens
+    if drive.width * drive.height <= FAR_LARGER * trained * cell**2:
+        return ()
+    edge = int((trained * cell**2) ** 0.5) // cell * cell
+    return (
+        f"{drive.width} x {drive.height} is far above what this pack was trained on (about {edge} x {edge}): it may "
+        "repeat",
+    )
 
 
 def _resized(scene_linear_hwc: Float32, width: int, height: int) -> Float32:

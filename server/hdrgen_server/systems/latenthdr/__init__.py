@@ -1,0 +1,1 @@
+"""LatentHDR: one latent of a scene, a head that turns it into any exposure, and the stack merged to light."""
