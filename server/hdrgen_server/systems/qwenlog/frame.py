@@ -23,6 +23,8 @@ from hdrgen_server.systems.qwenlog.model import QwenImage, wrap_of, wrapped
 Float32 = npt.NDArray[np.float32]
 Step = Callable[[int, int], None]
 SMALLEST_TILE = 128
+TURN = 0.618
+"""Of a panorama's width, from step to step: the golden section comes back to no place soon."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,19 @@ class PictureMaker:
 
         def velocity(latents: Tensor, level: float) -> Tensor:
             self._report()
-            at = torch.tensor([level], device=latents.device)
-            found = model.velocity(latents, at, wanted, panorama=drive.panorama)
-            if drive.guidance == 1:
-                return found
-            return guided(found, model.velocity(latents, at, unwanted, panorama=drive.panorama), drive.guidance)
+            turn = self._turn(marks.index(level))
+            seen, at = latents.roll(turn, dims=-1), torch.tensor([level], device=latents.device)
+            found = model.velocity(seen, at, wanted, panorama=drive.panorama)
+            if drive.guidance != 1:
+                found = guided(found, model.velocity(seen, at, unwanted, panorama=drive.panorama), drive.guidance)
+            return found.roll(-turn, dims=-1)
 
         return euler(point, velocity, marks)
+
+    def _turn(self, step: int) -> int:
+        """By how many latents a panorama is turned in a step: each has its edge elsewhere, and none is left in the end."""
+        cells = self._size[1] // PATCH
+        return int(cells * (step * TURN % 1)) * PATCH if self._drive.panorama else 0
 
     def _report(self) -> None:
         self._step(self._done, self._total)
