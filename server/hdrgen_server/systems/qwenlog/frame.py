@@ -114,7 +114,7 @@ class PictureMaker:
         return euler(point, velocity, marks)
 
     def _turn(self, step: int) -> int:
-        """By how many latents a panorama is turned in a step: each has its edge elsewhere, and none is left in the end."""
+        """By how many latents a panorama is turned in a step: each step has its edge elsewhere, so none is left."""
         cells = self._size[1] // PATCH
         return int(cells * (step * TURN % 1)) * PATCH if self._drive.panorama else 0
 
