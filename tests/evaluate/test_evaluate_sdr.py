@@ -76,7 +76,7 @@ def test_the_command(scenes: list[Scene], tmp_path: Path, capsys: pytest.Capture
     for wrong, words in (
         (["bt2446", "merge"], "bt2446 does sdr2hdr and merge hdrfuse; score them in two runs"),
         (["bt2446", "--kinds", "static_2"], "sdr2hdr has no kind 'static_2'; there are: a, b, c"),
-        (["chart"], "chart does txt2hdr, which has no test"),
+        (["chart"], "chart is no pack of qwenlog or qwenlinear"),
         (["nothing"], "there is no pack or method 'nothing'"),
     ):
         assert run(["evaluate", *wrong, "--data", str(tmp_path)]) == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hdrgen_server.contracts.descriptor import Descriptor, Memory, Sizes
+from hdrgen_server.contracts.descriptor import Descriptor, Memory, Parameter, Sizes
 from hdrgen_server.gateway.__main__ import devices
 from hdrgen_server.gateway.admission import check_frame, check_memory, needed_mib, with_site_provenance
 from hdrgen_server.gateway.listen import Peer, check_peer
@@ -189,8 +189,10 @@ def test_memory_counts_the_frames_that_are_held():
     assert needed_mib(picture(), request(5), pack(memory=memory)) == pytest.approx(10 + 100 * 0.02)
     bracket = pack(memory=memory, frames_minimum=2, frames_maximum=7)
     assert needed_mib(picture(), request(5), bracket) == pytest.approx(10 + 100 * 0.02 * 5)
-    window = pack(memory=memory, frames_maximum=None, window=9)
-    assert needed_mib(picture(), request(50), window) == pytest.approx(10 + 100 * 0.02 * 9)
+    given = (Parameter("window", "int", 9, ""), Parameter("overlap", "int", 1, ""))
+    window = pack(memory=memory, frames_maximum=None, window=9, parameters=given)
+    assert needed_mib(picture(), request(50), window) == pytest.approx(10 + 100 * 0.02 * 10)  # one more waits
+    assert needed_mib(picture(), request(5), window) == pytest.approx(10 + 100 * 0.02 * 5)
     assert needed_mib(picture(shape=()), request(5), bracket) == 0
     check_memory(100, None, bracket)
     with pytest.raises(OutOfMemory) as caught:

@@ -179,10 +179,6 @@ def test_an_empty_prompt_and_an_absurd_size(gui: FakeNuke, tmp_path: Path) -> No
     node["size_width"].setValue(100_000)
     settle(gui)
     assert "width must be between 16 and 16384" in pressed(gui, node, tmp_path)
-    gui.messages.clear()
-    node["pack"].setValue("")
-    settle(gui)
-    assert "no default pack for txt2hdr; name one in `pack`: chart" in pressed(gui, node, tmp_path)
 
 
 def test_a_plate_that_cannot_be_rendered(gui: FakeNuke, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_chart_comes_without_any_frame(server):
 @pytest.mark.parametrize(
     ("request_", "error", "says"),
     [
-        (replace(order("txt2hdr", "", 0), pack=None), UnknownPack, "name `chart`, the test chart"),
+        (replace(order("txt2hdr", "", 0), pack="none-s"), UnknownPack, "none-s"),
         (order("txt2hdr", "chart", 0, width=9000), BadParameter, "64 to 8192 pixels"),
         (order("txt2hdr", "chart", 0, width=8192, height=8192), OutOfMemory, "use a smaller"),
         (order("txt2hdr", "chart", 2), BadInput, "0 to 1 frames"),
