@@ -16,6 +16,7 @@ from hdrgen_server.contracts.descriptor import Descriptor
 from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Progress, Request
 from hdrgen_server.networks.offload import helps, place
+from hdrgen_server.networks.weight_files import read
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.latenthdr.loading import Loaded, load_latenthdr
 from hdrgen_server.systems.latenthdr.merge import Merged
@@ -23,7 +24,7 @@ from hdrgen_server.systems.latenthdr.merged import asked_evs, merge_stack
 from hdrgen_server.systems.latenthdr.stack import StackMaker
 from hdrgen_server.systems.qwenlog import lora
 from hdrgen_server.systems.qwenlog.frame import ON_CPU, ON_CUDA, PictureMaker, Tiling
-from hdrgen_server.systems.qwenlog.loading import LORA_FILE, read
+from hdrgen_server.systems.qwenlog.loading import LORA_FILE
 from hdrgen_server.systems.qwenlog.model import QwenImage
 from hdrgen_server.systems.qwenlog.operator import (
     CodeLook,

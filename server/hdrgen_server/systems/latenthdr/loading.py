@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import torch
 
 from hdrgen_server.networks.tensors import fill
+from hdrgen_server.networks.weight_files import read
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.systems.latenthdr.config import CONFIGS, EV_HIGH, EV_LOW, Range
 from hdrgen_server.systems.latenthdr.head import ExposureHead
 from hdrgen_server.systems.latenthdr.spaces import LatentSpace, load_space
-from hdrgen_server.systems.qwenlog.loading import VAE, read
+from hdrgen_server.systems.qwenlog.loading import VAE
 from nuke_hdrgen.wire.errors import BadInput
 
 HEAD_FILE = "head.safetensors"

@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hdrgen_server.networks.tensors import fill
+from hdrgen_server.networks.weight_files import first_line, read
 from hdrgen_server.systems.qwenlog import stills
-from hdrgen_server.systems.qwenlog.loading import VAE, first_line, read, table_of
+from hdrgen_server.systems.qwenlog.loading import VAE, table_of
 from nuke_hdrgen.wire.errors import BadInput
 
 CONFIG_FILE = "config.json"

@@ -22,11 +22,11 @@ from diffusers.loaders.single_file_utils import (
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from hdrgen_server.networks.tensors import fill
+from hdrgen_server.networks.weight_files import first_line, read
 from hdrgen_server.systems.lumaflux.adapters import Adapters, published_names
 from hdrgen_server.systems.lumaflux.config import LumaFluxConfig
 from hdrgen_server.systems.lumaflux.model import LumaFlux
@@ -64,7 +64,7 @@ def load_adapters(config: LumaFluxConfig, path: Path, without: frozenset[str] = 
     """The adapters of a file with the published names. Raises BadInput naming the first tensor that does not fit."""
     with torch.device("meta"):
         adapters = Adapters(config, without)
-    state = published_names({name: tensor.float() for name, tensor in _read(path).items()})
+    state = published_names({name: tensor.float() for name, tensor in read(path).items()})
     fill(adapters, state, str(path))
     return adapters
 
@@ -75,7 +75,7 @@ def load_vae(config: LumaFluxConfig, folder: Path, name: str = VAE) -> Autoencod
     if single.is_file():
         with torch.device("meta"):
             vae = AutoencoderKL(**config.vae_arguments())
-        state = renamed(_read(single), lambda state: convert_ldm_vae_checkpoint(state, config.vae_arguments()), single)
+        state = renamed(read(single), lambda state: convert_ldm_vae_checkpoint(state, config.vae_arguments()), single)
         fill(vae, {name: tensor.float() for name, tensor in state.items()}, str(single))
         return vae
     _check_structure(folder / name, config.vae_arguments())
@@ -92,7 +92,7 @@ def load_transformer(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -
         raise BadInput(f"{single} can be read at FLUX.1's width alone; give a diffusers folder {TRANSFORMER}/ instead")
     with torch.device("meta"):
         transformer = FluxTransformer2DModel(**config.flux.arguments())
-    state = renamed(_read(single), convert_flux_transformer_checkpoint_to_diffusers, single)
+    state = renamed(read(single), convert_flux_transformer_checkpoint_to_diffusers, single)
     fill(transformer, {name: tensor.to(dtype) for name, tensor in state.items()}, str(single))
     return transformer
 
@@ -108,7 +108,7 @@ def load_encoder(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -> Si
         encoder: Any = SiglipVisionModel(SiglipVisionConfig(**config.encoder.arguments()))
     state: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        state |= {name.removeprefix(VISION): tensor for name, tensor in _read(path).items()}
+        state |= {name.removeprefix(VISION): tensor for name, tensor in read(path).items()}
     own = encoder.state_dict().keys()
     fill(encoder, {name: tensor.to(dtype) for name, tensor in state.items() if name in own}, str(folder))
     encoder.embeddings.position_ids = torch.arange(config.encoder.side**2)[None]
@@ -120,7 +120,7 @@ def _from_folder(network: Any, folder: Path, **given: Any) -> Any:
     try:
         module, notes = network.from_pretrained(folder, local_files_only=True, output_loading_info=True, **given)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise BadInput(f"{folder} cannot be loaded: {_first_line(error)}; fetch or add it again") from error
+        raise BadInput(f"{folder} cannot be loaded: {first_line(error)}; fetch or add it again") from error
     lacking = [*notes["missing_keys"], *(str(key[0]) for key in notes["mismatched_keys"])]
     if lacking:
         raise BadInput(f"{folder} has no tensor {min(lacking)} of the right shape; fetch or add it again")
@@ -154,17 +154,5 @@ def renamed(state: dict[str, Tensor], rename: Callable[[dict[str, Tensor]], dict
         raise BadInput(f"{path} lacks {error}; it belongs to another model family") from error
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """A safetensors file in its own precision. Raises BadInput when it is missing, cut short or something else."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} cannot be read as safetensors ({_first_line(error)}); fetch or add it again") from error
-
-
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, (list, tuple)) else value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -21,9 +21,9 @@ from diffusers.models.transformers.transformer_ltx2 import LTX2VideoTransformer3
 from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from peft import LoraConfig, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hdrgen_server.networks.weight_files import first_line, read
 from hdrgen_server.systems.lumivid.config import LumiVidConfig
 from hdrgen_server.systems.lumivid.model import LumiVid
 from nuke_hdrgen.wire.errors import BadInput
@@ -82,7 +82,7 @@ def _load_upsampler(config: LumiVidConfig, folder: Path) -> LTX2LatentUpsamplerM
 
 def load_contexts(config: LumiVidConfig, path: Path) -> tuple[Tensor, Tensor]:
     """The scene embeddings (1, T, width) of video and audio, in float32. Raises BadInput."""
-    state = _read(path)
+    state = read(path)
     widths = config.transformer.width, config.transformer.audio_width
     found: list[Tensor] = []
     for name, width in zip(CONTEXTS, widths, strict=True):
@@ -109,7 +109,7 @@ def load_lora(transformer: LTX2VideoTransformer3DModel, path: Path) -> int:
         raise BadInput(f"{path}: {SCALE} is {metadata[SCALE]!r}, which is no whole number; fetch it again") from error
     if scale < 1:
         raise BadInput(f"{path}: {SCALE} is {scale}; it must be 1 or more")
-    spelled: Any = LTX2LoraLoaderMixin.lora_state_dict(_read(path))
+    spelled: Any = LTX2LoraLoaderMixin.lora_state_dict(read(path))
     state = {name.removeprefix(PREFIX): tensor for name, tensor in spelled.items()}
     ranks = _check_lora(transformer, state, path)
     dtype: Any = transformer.dtype
@@ -164,7 +164,7 @@ def _from_folder(network: Any, folder: Path, dtype: torch.dtype) -> Any:
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True, torch_dtype=dtype
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise BadInput(f"{folder} cannot be loaded: {_first_line(error)}; fetch or add it again") from error
+        raise BadInput(f"{folder} cannot be loaded: {first_line(error)}; fetch or add it again") from error
     lacking = [*notes["missing_keys"], *(str(key[0]) for key in notes["mismatched_keys"])]
     if lacking:
         raise BadInput(f"{folder} has no tensor {min(lacking)} of the right shape; fetch or add it again")
@@ -193,16 +193,4 @@ def _metadata(path: Path) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} cannot be read as safetensors ({_first_line(error)}); fetch or add it again") from error
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """A safetensors file. Raises BadInput when it is missing, cut short or something else."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} cannot be read as safetensors ({_first_line(error)}); fetch or add it again") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise BadInput(f"{path} cannot be read as safetensors ({first_line(error)}); fetch or add it again") from error

@@ -19,10 +19,10 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
 from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from hdrgen_server.networks.tensors import fill
+from hdrgen_server.networks.weight_files import first_line, read
 from hdrgen_server.systems.qwenlog import lora
 from hdrgen_server.systems.qwenlog.config import FlowConfig, QwenConfig
 from hdrgen_server.systems.qwenlog.model import QwenImage
@@ -130,19 +130,6 @@ def table_of(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BadInput(f"{path} is no table of settings; fetch or add the folder again")
     return found
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """A safetensors file in its own precision. Raises BadInput when it is missing, cut short or something else."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} cannot be read as safetensors ({first_line(error)}); fetch or add it again") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _plain(value: object) -> object:
