@@ -15,6 +15,7 @@ import torch
 from panoramas import panorama
 from safetensors.torch import save_file
 
+from hdrgen_server.networks import weight_files
 from hdrgen_server.packs.manifest import read_pack
 from hdrgen_server.systems.lumivid import loading
 from hdrgen_server.training import clips, lumivid
@@ -183,7 +184,7 @@ def test_a_backbone_is_trained_resumed_and_runs_as_a_pack(folder, tmp_path, base
     recipe, _, _ = run_stage("backbone", folder, whole, base, steps=4, pool=2)
     run_stage("backbone", folder, tmp_path / "parts", base, steps=2, pool=2)
     average = whole / "average.safetensors"
-    loaded = loading._read(average)
+    loaded = weight_files.read(average)
     assert any("video_context" in name for name in loaded)
     _, _, position = run_stage("backbone", folder, tmp_path / "parts", base, steps=4, pool=2)
     assert position.step == 4
@@ -201,7 +202,7 @@ def test_an_adapter_is_written_in_the_published_spelling(folder, tmp_path, base)
     recipe, _, _ = run_stage("lora", folder, tmp_path / "run", base)
     (tmp_path / "lumivid-lora").mkdir()
     write_pack(recipe, "lora", tmp_path / "run", base, "logc3", tmp_path / "lumivid-lora")
-    state = loading._read(tmp_path / "lumivid-lora" / "lora.safetensors")
+    state = weight_files.read(tmp_path / "lumivid-lora" / "lora.safetensors")
     assert len(state) == 2 * 10 * TINY.transformer.layers
     assert all(name.startswith("diffusion_model.transformer_blocks.") for name in state)
     model = loading.load_lumivid(TINY, tmp_path / "lumivid-lora", torch.float32)
