@@ -20,13 +20,15 @@ from hdrgen_server.systems.gmodiff.refine.config import VAEConfig
 from hdrgen_server.systems.latenthdr import loading
 from hdrgen_server.systems.latenthdr.config import HeadConfig
 from hdrgen_server.systems.latenthdr.exposure import code_of, picture_of
+from hdrgen_server.systems.latenthdr.head import ExposureHead
 from hdrgen_server.systems.qwenlog.config import VAEConfig as QwenVAEConfig
 from hdrgen_server.training import latenthdr
-from hdrgen_server.training.exposures import GAIN_EV, ExposureSource, clipped_errors
+from hdrgen_server.training.exposures import GAIN_EV, STEEPER_STOPS, ExposureSource, clipped_errors, steepened
 from hdrgen_server.training.latenthdr import Backbone, best_head, start, train_head
 from hdrgen_server.training.latenthdr_pack import write_pack
 from hdrgen_server.training.loop import Schedule
 from hdrgen_server.training.recipe import Recipe, load_recipe
+from hdrgen_server.training.views import LUMINANCE
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 TINY = HeadConfig((8, 12), middle=1, bands=4, condition=8)
@@ -110,6 +112,30 @@ def test_latents_are_posterior_means_of_the_exposures(folder: Path, bases: dict[
     assert float(encoded.weight.max() / encoded.weight.min()) == pytest.approx(4)
 
 
+def test_highlights_are_steeper_or_flatter_and_all_else_stays() -> None:
+    light_hwc = panorama(3)
+    found_hwc = steepened(light_hwc, np.random.default_rng(4))
+    luminance = light_hwc @ LUMINANCE
+    below = luminance <= 1
+    np.testing.assert_array_equal(found_hwc[below], light_hwc[below])
+    power = np.log((found_hwc @ LUMINANCE)[~below]) / np.log(luminance[~below])
+    assert power.size > 10
+    np.testing.assert_allclose(power, power.mean(), rtol=1e-3)
+    assert 2**-STEEPER_STOPS <= power.mean() <= 2**STEEPER_STOPS
+    assert abs(power.mean() - 1) > 0.01
+
+
+def test_a_head_that_sees_noise_changes_the_base_without_it(folder: Path, bases: dict[str, Path]) -> None:
+    task = start(recipe(1), folder, bases["kl"])
+    assert isinstance(task.model, ExposureHead)
+    encoded = task.encode(task.held_out[0])
+    plain = latenthdr.weighed_error(task.model, encoded.base, encoded)
+    assert latenthdr.weighed_error(task.model, encoded.base, encoded, noise=0.5) == plain, "f is still 0"
+    torch.nn.init.normal_(task.model.leave.weight, std=0.1)
+    first, second = (latenthdr.weighed_error(task.model.eval(), encoded.base, encoded, noise=0.5) for _ in range(2))
+    assert first != second
+
+
 @pytest.mark.parametrize("name", ["kl", "qwen"])
 def test_the_same_head_learns_on_either_backbone(
     name: str, folder: Path, bases: dict[str, Path], tmp_path: Path
@@ -117,8 +143,8 @@ def test_the_same_head_learns_on_either_backbone(
     train_head(recipe(90, pool=2.0), folder, tmp_path / "run", bases[name], silent)
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     figures = [row["held_out"] for row in rows]
-    assert min(row["error"] for row in figures) < 0.9 * figures[0]["copied"]
-    assert all(np.isfinite(row["gain_db"]) for row in figures)
+    assert min(row["means"] for row in figures) < 0.9 * figures[0]["means"]
+    assert all(np.isfinite(row["gain_db"]) and 0 < row["error"] < 1 for row in figures)
     backbone = Backbone(bases[name])
     assert backbone.plates == (name == "kl")
     assert backbone.curve == ("" if name == "kl" else "logc3")

@@ -23,7 +23,7 @@ from hdrgen_server.training.pairs import BRIGHT, EXPOSURE_STOPS, as_shown, varie
 from hdrgen_server.training.pictures import scenes_of
 from hdrgen_server.training.random_curves import through_curve
 from hdrgen_server.training.tone_mapping import DISPLAY_GAMMA
-from hdrgen_server.training.views import anchor_exposure
+from hdrgen_server.training.views import LUMINANCE, anchor_exposure
 
 Array = npt.NDArray[np.float32]
 PEAK = 2000.0
@@ -32,6 +32,7 @@ HELD_OUT_EACH = 4
 HELD_OUT_EVS = (-6.0, -3.0, -1.0, 0.0, 2.0, 4.0)
 GAIN_EV = -3.0
 CLIPPED_LIGHT = 0.98
+STEEPER_STOPS = 0.6
 POOL_SEED, HELD_OUT_SEED = 29, 41
 
 
@@ -102,7 +103,7 @@ class ExposureSource:
         for _ in range(size):
             scene = scenes[int(rng.integers(len(scenes)))]
             view_hwc = exposed_view(rng, scene, (self.crop, self.crop), bright=bool(rng.random() < BRIGHT))
-            light_hwc = anchor_exposure(varied(view_hwc, rng))
+            light_hwc = steepened(anchor_exposure(varied(view_hwc, rng)), rng)
             light_hwc = light_hwc * np.float32(2.0 ** rng.uniform(-EXPOSURE_STOPS, EXPOSURE_STOPS))
             drawn.append(self._shown(light_hwc, rng, curve=bool(rng.random() < self.curves)))
         return batch_of(drawn, rng.uniform(EV_LOW, EV_HIGH, (size, self.evs)).astype(np.float32))
@@ -115,6 +116,14 @@ class ExposureSource:
         if not self.plates:
             return light_hwc, within_hwc
         return light_hwc, srgb_decode(np.round(Camera().encode(within_hwc) * 255) / np.float32(255))
+
+
+def steepened(light_hwc: Array, rng: np.random.Generator) -> Array:
+    """Light (H, W, 3) with what is above 1 brighter or darker by a power of its luminance, chromaticity kept: what a
+    few dozen scenes have in their highlights is no rule for others.
+    """
+    luminance = np.maximum(light_hwc @ LUMINANCE, np.float32(1))[..., None]
+    return light_hwc * luminance ** np.float32(2.0 ** rng.uniform(-STEEPER_STOPS, STEEPER_STOPS) - 1)
 
 
 def batch_of(drawn: Sequence[tuple[Array, Array]], evs: Array) -> Exposures:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from hdrgen_server.colour.curves import CURVES
 from hdrgen_server.systems.latenthdr.config import CONFIGS
-from hdrgen_server.systems.latenthdr.exposure import picture_of
+from hdrgen_server.systems.latenthdr.exposure import code_of, picture_of
 from hdrgen_server.systems.latenthdr.head import ExposureHead
 from hdrgen_server.systems.latenthdr.spaces import LatentSpace, QwenSpace, load_space
 from hdrgen_server.training.devices import ONE_CPU, Devices
@@ -41,9 +41,12 @@ ENCODED_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Weights:
-    """`clipped` is how much more an error counts where the plate clips."""
+    """`clipped` is how much more an error counts where the plate clips; `noise` what a head sees of it in training, in
+    deviations of the base latent: so few scenes are known by heart soon.
+    """
 
     clipped: float = 0.0
+    noise: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +99,7 @@ class HeadTask:
     def loss(self, batch: Exposures) -> tuple[Tensor, Mapping[str, float]]:
         """Mean squared error of posterior means, L_ev, errors where the plate clips weighted up."""
         encoded = self._encoded(batch)
-        error = weighed_error(self._head, encoded.base, encoded)
+        error = weighed_error(self._head, encoded.base, encoded, noise=self.weights.noise)
         return error, {"means": float(error.detach()), "held": float(batch.held)}
 
     @functools.cached_property
@@ -109,23 +112,36 @@ class HeadTask:
         return [self.encode(batch.to(self.backbone.space.device)) for batch in self.held_out]
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """Held-out figures: `error`, the weighted squared error of means over six EVs; `copied`, the same of the base
-        taken for every exposure; `gain_db`, the head's pictures at EV -3 where plates clip over the plate made darker.
+        """Held-out figures: `error`, the weighted squared error of decoded codes over six EVs; `copied`, that of the
+        base taken for every exposure; `means`, the loss; `gain_db`, the head's pictures at EV -3 where plates clip over
+        the plate made darker.
         """
         assert isinstance(model, ExposureHead)
-        errors: list[float] = []
-        copied: list[float] = []
-        clipped = NO_ERRORS
-        space = self.backbone.space
+        figures: dict[str, list[float]] = {"error": [], "copied": [], "means": []}
+        clipped, space = NO_ERRORS, self.backbone.space
         for batch, encoded in zip(self.held_out, self._held_out_latents, strict=True):
-            errors.append(float(weighed_error(model, encoded.base, encoded)))
-            copied.append(float((encoded.weight * (encoded.base[:, None] - encoded.exposures).square()).mean()))
-            at = torch.full((len(encoded.base),), GAIN_EV, device=space.device)
-            plate = space.encode(picture_of(batch.shown.to(space.device), 0.0))
-            codes = [(space.decode(latents).cpu() + 1) / 2 for latents in (model(encoded.base, at), plate)]
-            clipped += clipped_errors(codes[0], codes[1], batch.light, batch.shown)
-        mean = sum(errors) / len(errors)
-        return {"error": mean, "copied": sum(copied) / len(copied), "gain_db": clipped.gain_db}
+            figures["means"].append(float(weighed_error(model, encoded.base, encoded)))
+            weight = self._weight(batch.shown)
+            base, plate = (_codes_of(space, latents) for latents in (encoded.base, self._plate(batch, encoded)))
+            for ev in batch.evs[0].tolist():
+                found = _codes_of(space, model(encoded.base, torch.full((len(base),), ev, device=space.device)))
+                truth = code_of(batch.light, ev)
+                for name, codes in (("error", found), ("copied", base)):
+                    figures[name].append(float((weight * (codes.clamp(0, 1) - truth).square()).mean()))
+                if ev == GAIN_EV:
+                    clipped += clipped_errors(found, plate, batch.light, batch.shown)
+        return {**{name: sum(found) / len(found) for name, found in figures.items()}, "gain_db": clipped.gain_db}
+
+    def _plate(self, batch: Exposures, encoded: Encoded) -> Tensor:
+        """The latent of the plate at EV 0."""
+        if self.backbone.plates:
+            return encoded.base
+        return self.backbone.space.encode(picture_of(batch.shown.to(self.backbone.space.device), 0.0))
+
+    def _weight(self, shown: Tensor) -> Tensor:
+        """How much each pixel of plates counts, (B, 1, H, W), with mean 1."""
+        weight = 1 + self.weights.clipped * (shown.amax(dim=1, keepdim=True) >= CLIPPED_LIGHT).float()
+        return weight / weight.mean()
 
     def _encoded(self, batch: Exposures) -> Encoded:
         if batch.number < 0:
@@ -150,10 +166,21 @@ class HeadTask:
         return Encoded(base, exposures.unflatten(0, (count, each)), batch.evs, weight)
 
 
-def weighed_error(head: ExposureHead, base: Tensor, encoded: Encoded, *, around: bool = False) -> Tensor:
-    """L_ev of a head on a base latent (B, C, h, w): mean squared error of the exposures' posterior means."""
+def _codes_of(space: LatentSpace, latents: Tensor) -> Tensor:
+    """Decoded codes, nominally in [0, 1], on the CPU."""
+    return (space.decode(latents).cpu() + 1) / 2
+
+
+def weighed_error(
+    head: ExposureHead, base: Tensor, encoded: Encoded, *, around: bool = False, noise: float = 0.0
+) -> Tensor:
+    """L_ev of a head on a base latent (B, C, h, w): mean squared error of the exposures' posterior means. With `noise`
+    the head sees the base with noise of so many of its deviations.
+    """
     count, each = encoded.evs.shape
-    found = head(base.repeat_interleave(each, dim=0), encoded.evs.flatten(), around=around).unflatten(0, (count, each))
+    seen = base + noise * base.std() * torch.randn_like(base) if noise else base
+    change = head.change(seen.repeat_interleave(each, dim=0), encoded.evs.flatten(), around=around)
+    found = base[:, None] + change.unflatten(0, (count, each))
     return (encoded.weight * (found - encoded.exposures).square()).mean()
 
 
@@ -168,7 +195,8 @@ def start(recipe: Recipe, folder: Path, base: Path) -> HeadTask:
         int(pictures.get("pool", 0)),
     )  # fmt: skip
     head = ExposureHead(CONFIGS[recipe.config], backbone.space.channels)
-    return HeadTask(head, backbone, source, Weights(clipped=recipe.weights.get("clipped", 0.0)))
+    weights = Weights(recipe.weights.get("clipped", 0.0), recipe.weights.get("noise", 0.0))
+    return HeadTask(head, backbone, source, weights)
 
 
 def train_head(

@@ -18,6 +18,8 @@ from hdrgen_server.systems.latenthdr.config import HeadConfig
 
 SLOWEST, FASTEST = 1 / 32, 1.0
 """Cycles a stop of the Fourier features' ends."""
+DROPPED = 0.1
+"""This share of a block's channels is left out at a time in training."""
 
 
 class ExposureFeatures(nn.Module):
@@ -56,13 +58,14 @@ class FilmBlock(nn.Module):
         super().__init__()
         self.first, self.second = _Convolution(width, width), _Convolution(width, width)
         self.film = nn.Linear(condition, 2 * width)
+        self.dropout = nn.Dropout2d(DROPPED)
         start_at_zero(self.film)
 
     def forward(self, x: Tensor, condition: Tensor, *, around: bool) -> Tensor:
         """(B, width, h, w) to the same."""
         gain, shift = self.film(condition)[..., None, None].chunk(2, dim=1)
         inner = self.first.over(F.silu(x), around=around) * (1 + gain) + shift
-        return x + self.second.over(F.silu(inner), around=around)
+        return x + self.second.over(self.dropout(F.silu(inner)), around=around)
 
 
 class ExposureHead(nn.Module):
