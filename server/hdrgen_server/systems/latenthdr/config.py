@@ -38,7 +38,8 @@ CONFIGS: Mapping[str, HeadConfig] = MappingProxyType({
     # Second-hand, as a third party read the document: 32 to 128 channels, a condition of 128 from 32 bands.
     "published": HeadConfig((32, 64, 128), middle=2, bands=32, condition=128),
     # So small a VAE's colours are not the plate's.
-    "s": HeadConfig((32, 64, 96), middle=2, bands=12, condition=96, belief=Belief(local=0.25, colour=0.0)),
+    # Two scales: a head that sees the whole picture knows its few training scenes by heart.
+    "s": HeadConfig((64, 96), middle=2, bands=12, condition=96, belief=Belief(local=0.25, colour=0.0)),
 })  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from hdrgen_server.systems.latenthdr.config import HeadConfig
 
 SLOWEST, FASTEST = 1 / 32, 1.0
 """Cycles a stop of the Fourier features' ends."""
-DROPPED = 0.1
+DROPPED = 0.2
 """This share of a block's channels is left out at a time in training."""
 
 

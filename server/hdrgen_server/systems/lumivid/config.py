@@ -200,6 +200,6 @@ CONFIGS: Mapping[str, LumiVidConfig] = MappingProxyType({
     "published": LumiVidConfig(LTX_2_3, LTX_2_3_VAE, UpsamplerConfig(128), DISTILLED),
     # Trained here from nothing, one stage. What so small a model sees from place to place is believed in part.
     "s": LumiVidConfig(
-        S_TRANSFORMER, S_VAE, None, S_SAMPLING, working_side=480, belief=Belief(local=0.25, colour=0.0)
+        S_TRANSFORMER, S_VAE, None, S_SAMPLING, working_side=320, belief=Belief(local=0.25, colour=0.0)
     ),
 })  # fmt: skip
