@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,7 +28,9 @@ sys.path.append(str(Path(__file__).parents[1] / "systems"))
 from lumivid_cases import write_pack
 
 pytestmark = pytest.mark.usefixtures("sidecar_ends")
-COUNT = 14
+COUNT, LONG = 14, 44
+MIDDLE = 1016
+"""By this frame windows are settled: a retry begins at a later one than the first."""
 WINDOWS = ("--pack", "lumivid-tiny", "--set", "window=9", "--set", "overlap=4", "--json")
 
 
@@ -36,6 +43,31 @@ def pan(folder: Path, count: int = COUNT, width: int = 48) -> None:
 
 def results(folder: Path) -> dict[int, np.ndarray]:
     return {int(path.suffixes[0][1:]): read_exr_frame(path).pixels for path in sorted(folder.glob("out.*.exr"))}
+
+
+def underway(alone: Path, folder: str, *arguments: str) -> subprocess.Popen[str]:
+    """The command in a process of its own, over the long shot into `folder`, as soon as the middle frame is there."""
+    (alone / folder).mkdir()
+    command = [str(Path(sys.executable).parent / "hdrgen"), "sdr2hdr", "in.####.png", "-o", f"{folder}/out.####.exr"]
+    process = subprocess.Popen([*command, *WINDOWS, *arguments], cwd=alone, stdout=subprocess.PIPE, text=True)
+    awaited, deadline = alone / folder / f"out.{MIDDLE}.exr", time.monotonic() + 200
+    while not awaited.is_file() and process.poll() is None and time.monotonic() < deadline:
+        threading.Event().wait(0.005)
+    return process
+
+
+def the_sidecar() -> int:
+    endpoint = Path(os.environ["XDG_RUNTIME_DIR"]) / "hdrgen" / "endpoint.json"
+    return json.loads(endpoint.read_text(encoding="utf-8"))["pid"]
+
+
+def same(folder: Path, other: Path) -> None:
+    """Every result has the same pixels and the same key."""
+    found, wanted = results(folder), results(other)
+    assert found.keys() == wanted.keys()
+    for number, pixels in wanted.items():
+        np.testing.assert_array_equal(found[number], pixels)
+        assert len({read_exr_header(f / f"out.{number}.exr")["hdrgen/key"] for f in (folder, other)}) == 1
 
 
 @pytest.fixture
@@ -63,18 +95,54 @@ def test_a_shot_resumes_at_the_last_finished_window_with_the_same_result(hdrgen:
     status, out, err = hdrgen("sdr2hdr", "in.####.png", "-o", "again/out.####.exr", *WINDOWS, "--resume")
     assert status == 0, err
     assert json.loads(out)["kept"] == 7
-    again = results(alone / "again")
-    assert again.keys() == whole.keys()
-    for number, pixels in whole.items():
-        np.testing.assert_array_equal(again[number], pixels)
-        keys = (read_exr_header(alone / f / f"out.{number}.exr")["hdrgen/key"] for f in ("whole", "again"))
-        assert len(set(keys)) == 1
+    same(alone / "again", alone / "whole")
     changed = alone / "in.1012.png"
     Image.fromarray(255 - np.asarray(Image.open(changed))).save(changed)
     status, out, err = hdrgen("sdr2hdr", "in.####.png", "-o", "again/out.####.exr", *WINDOWS, "--resume")
     assert status == 0, err
     done = [frame["frame"] for frame in json.loads(out)["results"]]
     assert done == list(range(1006, 1015))  # every frame of a window that frame 1012 lies in
+
+
+@pytest.fixture
+def whole(hdrgen: Run, alone: Path, pack: None) -> Path:
+    """The long shot's results without any interruption; a warm sidecar is left."""
+    pan(alone, LONG)
+    (alone / "whole").mkdir()
+    status, _, err = hdrgen("sdr2hdr", "in.####.png", "-o", "whole/out.####.exr", *WINDOWS)
+    assert status == 0, err
+    return alone / "whole"
+
+
+def test_a_command_killed_in_mid_shot_resumes_with_the_same_result(hdrgen: Run, alone: Path, whole: Path) -> None:
+    killed = underway(alone, "killed", "--resume")
+    killed.kill()
+    killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    done = {path: path.stat().st_mtime_ns for path in sorted((alone / "killed").glob("out.*.exr"))}
+    assert [path.name for path in done] == [f"out.{1001 + index}.exr" for index in range(len(done))]
+    assert MIDDLE - 1000 <= len(done) < LONG
+    status, out, err = hdrgen("sdr2hdr", "in.####.png", "-o", "killed/out.####.exr", *WINDOWS, "--resume")
+    assert status == 0, err
+    assert json.loads(out)["kept"] == len(done)
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    same(alone / "killed", whole)
+
+
+def test_a_worker_killed_in_mid_shot_costs_a_retry_and_no_pixel(hdrgen: Run, alone: Path, whole: Path) -> None:
+    sidecar = the_sidecar()
+    with open(f"/proc/{sidecar}/task/{sidecar}/children") as stream:
+        worker = int(stream.read().split()[-1])
+    process = underway(alone, "retried")
+    os.kill(worker, signal.SIGKILL)
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode == 0
+    report = json.loads(out)
+    assert [frame["frame"] for frame in report["results"]] == list(range(1001, 1001 + LONG))
+    counters = json.loads(hdrgen("status", "--json")[1])["counters"]
+    assert (counters["worker_losses"], counters["retries"]) == (1, 1)
+    assert the_sidecar() == sidecar
+    same(alone / "retried", whole)
 
 
 @pytest.mark.usefixtures("pack")

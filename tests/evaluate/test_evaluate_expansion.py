@@ -131,10 +131,10 @@ def test_each_module_of_lumaflux_can_be_knocked_out(pack: Path, scenes: list[Sce
         assert torch.equal(made(), whole), name
     with knockout_lumaflux.silenced(model, "backbone (transformer)"), torch.inference_mode():
         assert model.velocity(model.condition(codes), model.encode(codes), torch.ones(1)).abs().max() == 0
-    names = knockout.knocked_out(operator, sdr_baselines.inverse_srgb)
+    names = knockout.knocked_out(operator, sdr_baselines.METHODS["inverse_srgb"])
     assert list(names) == [f"without {name}" for name in knockout_lumaflux.NAMES]
     with pytest.raises(BadParameter, match=r"only packs of lumaflux and of gmodiff's set form"):
-        knockout.knocked_out(object(), sdr_baselines.inverse_srgb)
+        knockout.knocked_out(object(), sdr_baselines.METHODS["inverse_srgb"])
 
 
 def test_a_pack_trained_without_something_says_so(
@@ -193,5 +193,6 @@ def test_pans_flicker_as_their_plates_do(scenes: list[Scene], folder: Path, caps
     assert found["ratio"] == pytest.approx(found["result"] / found["source"])
     assert run(["evaluate", "merge", "--flicker", "--data", str(folder)]) == 2
     assert "--degradations, --flicker and --temporal are for sdr2hdr, and merge does hdrfuse" in capsys.readouterr().err
-    assert run(["evaluate", "inverse_srgb", "--flicker", "--data", str(folder)]) == 2
-    assert "inverse_srgb" in capsys.readouterr().err
+    (plain,) = evaluate(capsys, "inverse_srgb", *given)["flicker"]  # hard_clip's own inverse
+    assert plain["source"] == found["source"]
+    assert plain["ratio"] == pytest.approx(1)

@@ -26,3 +26,15 @@ def test_nothing_stands_in_for_torchvision_afterwards() -> None:
     assert not hasattr(sys.modules.get("torchvision.transforms"), "GaussianBlur") or hasattr(
         sys.modules["torchvision"], "__file__"
     )
+
+
+def test_a_shot_that_flickers_is_worse_than_a_steady_one_whose_frames_are_as_wrong() -> None:
+    y, x = np.mgrid[0:64, 0:64] / 64
+    still = np.stack([0.1 + x, 0.1 + y, 0.3 + 0.2 * np.sin(20 * x)], axis=2)
+    truth = [still] * 12
+    steady = [frame * 1.1 for frame in truth]
+    flickering = [frame * 1.1 ** (-1) ** index for index, frame in enumerate(truth)]
+    images = [np.mean([jod.jod(*pair) for pair in zip(shot, truth, strict=True)]) for shot in (steady, flickering)]
+    assert images[0] == pytest.approx(images[1], abs=0.01)
+    assert jod.shot_jod(truth, truth, 24.0) == pytest.approx(10.0)
+    assert jod.shot_jod(flickering, truth, 24.0) < jod.shot_jod(steady, truth, 24.0) - 1

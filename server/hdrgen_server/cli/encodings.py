@@ -17,9 +17,10 @@ from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 if TYPE_CHECKING:
     from hdrgen_server.evaluate.encodings import RoundTrip
+    from hdrgen_server.training.hdr_sources import HdrPicture
 
 VAES = ("AutoencoderKL", "AutoencoderKLLTX2Video")
-SIDE = 256
+SIDE, CHANNELS = 256, 3
 COLUMNS = ("kl_pixels", "kl_latents", "ssim", "pu21_psnr", "pu21_ssim", "held")
 CURVE_STOPS = tuple(range(-10, 8))
 
@@ -27,7 +28,7 @@ CURVE_STOPS = tuple(range(-10, 8))
 def run(vae: Path | None, data: Path, count: int, *, as_json: bool) -> None:
     """Print every encoding's figures on the middles of the first `count` EXRs of a folder, at the exposure of each.
 
-    Raises BadParameter without a VAE, BadInput for a folder that holds no such VAE, or no EXRs.
+    Raises BadParameter without a VAE, BadInput for a folder that holds no such VAE, or no EXRs of light.
     """
     if vae is None:
         raise BadParameter("encodings needs --vae: the folder of a VAE as diffusers saved it")
@@ -37,7 +38,7 @@ def run(vae: Path | None, data: Path, count: int, *, as_json: bool) -> None:
 
     round_trip = _round_trip(vae)
     files = hdr_files(data, "shots")[:count]
-    pictures = [anchor_exposure(_middle(next(read_pictures(file)).scene_linear_hwc)) for file in files]
+    pictures = [anchor_exposure(_middle(next(read_pictures(file)))) for file in files]
     found: dict[str, dict[str, Any]] = {}
     with console.progress("encodings") as update:
         for index, (name, encoding) in enumerate(ENCODINGS.items()):
@@ -53,7 +54,10 @@ def run(vae: Path | None, data: Path, count: int, *, as_json: bool) -> None:
     console.table(rows)
 
 
-def _middle(light_hwc: Any) -> Any:
+def _middle(picture: HdrPicture) -> Any:
+    light_hwc = picture.scene_linear_hwc
+    if not np.isfinite(light_hwc).all():
+        raise BadInput(f"{picture.name} holds NaN or Inf, which has no code; leave it out")
     height, width = light_hwc.shape[:2]
     top, left = max(0, (height - SIDE) // 2), max(0, (width - SIDE) // 2)
     cut = light_hwc[top : top + SIDE, left : left + SIDE]
@@ -65,15 +69,21 @@ def _round_trip(folder: Path) -> RoundTrip:
     """The VAE of a diffusers folder as a function of codes; a video VAE sees a clip of one frame."""
     path = folder / "config.json"
     try:
-        kind = json.loads(path.read_text(encoding="utf-8")).get("_class_name")
-    except (OSError, ValueError) as error:
+        kind = json.loads(path.read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{path} cannot be read; --vae names a VAE's folder as diffusers saved it") from error
     if kind not in VAES:
         raise BadInput(f"{path} is of a {kind}; the study knows {', '.join(VAES)}")
     import diffusers
     import torch
 
-    network: Any = getattr(diffusers, kind).from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
+    from hdrgen_server.networks.weight_files import from_folder
+
+    network = from_folder(getattr(diffusers, kind), folder, torch_dtype=torch.float32)
+    if network.config.in_channels != CHANNELS:
+        raise BadInput(
+            f"{folder} takes {network.config.in_channels} channels; the study needs a VAE of red, green, blue"
+        )
     video = kind == "AutoencoderKLLTX2Video"
     network.eval()
 

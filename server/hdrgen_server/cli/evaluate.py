@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hdrgen_server.cli import console, encodings, exposed, scored
+from hdrgen_server.cli import console, encodings, evaluate_shots, exposed, scored
 from hdrgen_server.cli.choice import parse_sets
 from hdrgen_server.cli.evaluate_prompts import evaluate_prompts
 from hdrgen_server.settings import Settings, load_settings
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 if TYPE_CHECKING:
-    from hdrgen_server.evaluate.panned import Steadiness
     from hdrgen_server.evaluate.protocol import Method, Summary
     from hdrgen_server.evaluate.suites import Suite
 
@@ -41,7 +39,7 @@ def command(
     temporal: Annotated[
         bool,
         typer.Option(
-            "--temporal", help="In place of scores: pans' flicker, frame differences, peak, range and truth's."
+            "--temporal", help="In place of scores: pans' flicker, frame differences, peak and range, and (truth's)."
         ),
     ] = False,
     vae: Annotated[
@@ -72,7 +70,8 @@ def command(
     without one (single_mid, hat_linear, cv_debevec_mtb, …; inverse_srgb, linear_gamma22), all of one operation: hdrfuse
     is scored on brackets, sdr2hdr on plates under three tone curves that no method is told. With --degradations a pack
     trained without an operator is scored on that one alone. psnr_kept is PU21-PSNR where the plate is not clipped,
-    range_stops a result's range between its 0.1 and 99.9 percentiles. txt2hdr has no truth: its packs are tested on
+    range_stops a result's range between its 0.1 and 99.9 percentiles. With --temporal, --jod is that of each pan as
+    video and (of its frames as images, on average). txt2hdr has no truth: its packs are tested on
     --count pictures of each of eight words. The one METHOD encodings studies how well a VAE holds EXRs of any shape
     under six transfer curves.
     """
@@ -99,14 +98,13 @@ def command(
         what = "--degradations, --flicker and --temporal are for sdr2hdr"
         raise BadParameter(f"{what}, and {methods[0]} does {operation}")
     chosen = _kinds(operation, suite, kinds, degradations=degradations)
-    if flicker:
-        _flicker(methods, settings, options, _Asked(folder, chosen, count), as_json=as_json)
-        return
-    if temporal:
-        _temporal(methods, settings, options, _Asked(folder, chosen, count), as_json=as_json)
+    if flicker or temporal:
+        _check_shots((flicker and (temporal or jod), degradations, report, knock_out, preserve_plate))
+        asked = evaluate_shots.load(methods, settings, options, scored.Asked(folder, chosen, count), jod=jod)
+        evaluate_shots.answer(asked, flicker=flicker, as_json=as_json)
         return
     found = _found(methods, operation, settings, options, chosen, degradations=degradations)
-    scores = _scores(found, suite, _Asked(folder, chosen, count), jod=jod)
+    scores = _scores(found, suite, scored.Asked(folder, chosen, count), jod=jod)
     if report is not None:
         from hdrgen_server.evaluate.report import write_report
 
@@ -119,6 +117,14 @@ def _check_folders(folder: Path, report: Path | None) -> None:
         raise BadInput(f"{folder} is no folder; name one of equirectangular EXRs with --data")
     if report is not None and not report.is_dir():
         raise BadInput(f"{report} is no folder; make it first")
+
+
+def _check_shots(others: tuple[object, ...]) -> None:
+    if any(others):
+        raise BadParameter(
+            "--flicker or --temporal goes with --data, --kinds, --count, --set and --json, and --temporal with --jod; "
+            "leave out what else is there"
+        )
 
 
 def _found(
@@ -144,22 +150,16 @@ def _found(
     return found
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What every method is run on."""
-
-    folder: Path
-    kinds: tuple[str, ...]
-    count: int
-
-
 def _scores(
-    methods: dict[str, tuple[Method, tuple[str, ...]]], suite: Suite, asked: _Asked, *, jod: bool
+    methods: dict[str, tuple[Method, tuple[str, ...]]], suite: Suite, asked: scored.Asked, *, jod: bool
 ) -> dict[str, dict[str, Summary]]:
     """Every method on its kinds."""
+    from hdrgen_server.evaluate.jod import require
     from hdrgen_server.evaluate.protocol import run_protocol
     from hdrgen_server.training.scenes import load_scenes
 
+    if jod:
+        require()
     scenes = load_scenes(asked.folder, held_out=True)
     scores: dict[str, dict[str, Summary]] = {}
     for name, (method, kinds) in methods.items():
@@ -179,59 +179,6 @@ def _print(scores: dict[str, dict[str, Summary]], count: int, *, as_json: bool) 
         return
     rows: list[tuple[str, ...]] = [("method", "kind", *COLUMNS)]
     rows += [(n, k, *_cells(summary)) for n, by_kind in scores.items() for k, summary in by_kind.items()]
-    console.table(rows)
-
-
-def _flicker(methods: list[str], settings: Settings, options: scored.Options, asked: _Asked, *, as_json: bool) -> None:
-    """The flicker of pans under each curve, of the plate and of each pack's result."""
-    from hdrgen_server.evaluate.panned import steadiness
-    from hdrgen_server.evaluate.sdr_protocol import KINDS
-    from hdrgen_server.training.scenes import load_scenes
-
-    scenes = load_scenes(asked.folder, held_out=True)
-    found: dict[str, dict[str, list[Steadiness]]] = {}
-    for name in methods:
-        method = scored.shot_method(name, settings, options)
-        curves = [kind for kind in asked.kinds if kind in KINDS]
-        with console.progress(name) as update:
-            found[name] = {}
-            for index, kind in enumerate(curves):
-                update(kind, index, len(curves))
-                found[name][kind] = steadiness(method, scenes, kind, asked.count)
-    shots = [(n, k, one) for n, by_kind in found.items() for k, row in by_kind.items() for one in row]
-    if as_json:
-        record = [{"method": n, "kind": k, "scene": s.scene, "source": s.source, "result": s.result, "ratio": s.ratio}
-                  for n, k, s in shots]  # fmt: skip
-        console.emit_json({"flicker": record})
-        return
-    rows: list[tuple[str, ...]] = [("method", "kind", "scene", "source", "result", "ratio")]
-    rows += [(n, k, s.scene, f"{s.source:.5f}", f"{s.result:.5f}", f"{s.ratio:.3f}") for n, k, s in shots]
-    console.table(rows)
-
-
-def _temporal(methods: list[str], settings: Settings, options: scored.Options, asked: _Asked, *, as_json: bool) -> None:
-    """Figures over time of pans under each curve, of each pack's result and of the truth."""
-    from dataclasses import asdict
-
-    from hdrgen_server.evaluate.panned import over_time
-    from hdrgen_server.evaluate.sdr_protocol import KINDS
-    from hdrgen_server.training.scenes import load_scenes
-
-    scenes = load_scenes(asked.folder, held_out=True)
-    found: list[dict[str, Any]] = []
-    for name in methods:
-        method = scored.shot_method(name, settings, options)
-        for kind in (kind for kind in asked.kinds if kind in KINDS):
-            shots = over_time(method, scenes, kind, asked.count)
-            found += [{"method": name, "kind": kind, **asdict(shot)} for shot in shots]
-    if as_json:
-        console.emit_json({"temporal": found})
-        return
-    columns = ("flicker", "flutter", "frame_to_frame", "peak", "range_stops")
-    rows: list[tuple[str, ...]] = [("method", "kind", "scene", "psnr", *columns)]
-    for row in found:
-        pairs = (f"{row['result'][column]:.4g} ({row['truth'][column]:.4g})" for column in columns)
-        rows.append((row["method"], row["kind"], row["scene"], f"{row['psnr']:.2f}", *pairs))
     console.table(rows)
 
 

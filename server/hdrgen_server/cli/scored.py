@@ -22,6 +22,7 @@ from hdrgen_server.settings import Settings
 from nuke_hdrgen.wire.errors import BadParameter
 
 if TYPE_CHECKING:
+    from hdrgen_server.evaluate.panned import ShotMethod
     from hdrgen_server.evaluate.protocol import Method
 
 FINAL = ":final"
@@ -37,6 +38,15 @@ class Options:
     knock_out: bool = False
     preserve_plate: bool = False
     sets: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every method is run on: `count` samples of each kind, of the scenes in a folder."""
+
+    folder: Path
+    kinds: tuple[str, ...]
+    count: int
 
 
 def pack_of(name: str, settings: Settings) -> Pack | None:
@@ -130,8 +140,15 @@ def prompt_method(name: str, settings: Settings, options: Options) -> PromptMeth
     return PromptMethod(name, operator, draw)
 
 
-def shot_method(name: str, settings: Settings, options: Options) -> Any:
-    """From a shot's sRGB codes to its light by the pack's operator, as one job, smoothed as `hdrgen sdr2hdr` does."""
+def shot_method(name: str, settings: Settings, options: Options) -> ShotMethod:
+    """From a shot's sRGB codes to its light: by a method without a pack frame by frame, by the pack's operator as one
+    job, smoothed as `hdrgen sdr2hdr` does.
+    """
+    from hdrgen_server.evaluate.sdr_baselines import EXPANSIONS
+
+    expand = EXPANSIONS.get(name)
+    if expand is not None:
+        return lambda codes: map(expand, codes)
     operator, quality, parameters = _loaded(name, settings, options)
 
     def method(codes: Sequence[Any]) -> Iterator[Any]:

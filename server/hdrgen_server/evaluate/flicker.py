@@ -33,7 +33,7 @@ def flicker_index(scene_linear: Iterable[npt.NDArray[Any]]) -> float:
     now: npt.NDArray[np.float64] | None = None
     count, wavering, total, squares = 0, 0.0, 0.0, 0.0
     for frame in scene_linear:
-        after = _blocks(frame)
+        after = block_stops(frame)
         if now is not None and after.shape != now.shape:
             raise BadInput(f"frame {count} is of another size than those before it; a shot has one size")
         if before is not None and now is not None:
@@ -49,8 +49,10 @@ def flicker_index(scene_linear: Iterable[npt.NDArray[Any]]) -> float:
     return wavering / (count - 2) / spread
 
 
-def _blocks(scene_linear_hwc: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Mean log2 luminance of every whole block; smaller frames are one block."""
+def block_stops(scene_linear_hwc: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Mean log2 luminance (0 at diffuse white) of every whole block of a frame (H, W, 3), so (H / 8, W / 8); smaller
+    frames are one block. Raises BadInput for NaN and Inf.
+    """
     if not np.isfinite(scene_linear_hwc).all():
         raise BadInput("a frame holds NaN or Inf, which has no brightness; replace them first")
     stops = np.log2(np.clip(luminance(scene_linear_hwc), FLOOR, CAP))

@@ -1,4 +1,4 @@
-"""ColorVideoVDP's JOD of an image against its truth, when the optional package `cvvdp` is installed.
+"""ColorVideoVDP's JOD of an image or a shot against its truth, when the optional package `cvvdp` is installed.
 
 It owns loading that package without torchvision and imageio: of them it uses a Gaussian blur alone, and that is here.
 Mantiuk et al., "ColorVideoVDP: A visual difference predictor for image, video and display distortions" (SIGGRAPH 2024).
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -31,21 +31,43 @@ def available() -> bool:
     return importlib.util.find_spec("pycvvdp") is not None
 
 
+def require() -> None:
+    """Raises BadInput where JOD cannot be computed."""
+    if not available():
+        raise BadInput("JOD needs the package cvvdp; install it with `pip install --no-deps cvvdp`, or leave JOD out")
+
+
 def jod(scene_linear_hwc: npt.NDArray[Any], truth_hwc: npt.NDArray[Any]) -> float:
     """Just-objectionable-difference score on `standard_hdr_linear`: 10 for identical images, less when they differ.
 
     Both images are scene-linear Rec.709 (H, W, 3), shown by the display mapping. Raises BadInput without `cvvdp`.
     """
-    shown, true = (np.asarray(display_nits(image), np.float32) for image in (scene_linear_hwc, truth_hwc))
+    return _judge(_shown(scene_linear_hwc), _shown(truth_hwc), "HWC")
+
+
+def shot_jod(frames: Sequence[npt.NDArray[Any]], truth: Sequence[npt.NDArray[Any]], rate: float) -> float:
+    """The same of a whole shot as video, its frames shown at `rate` a second.
+
+    What comes and goes counts here as an eye sees it, which no mean over images does: a brightness that alternates
+    costs much that a steady gain does not, and fine noise that alternates costs less than noise that stays.
+    """
+    shown, true = (np.stack([_shown(frame) for frame in shot]) for shot in (frames, truth))
+    return _judge(shown, true, "FHWC", frames_per_second=rate)
+
+
+def _shown(scene_linear_hwc: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    return np.asarray(display_nits(scene_linear_hwc), np.float32)
+
+
+def _judge(shown: npt.NDArray[np.float32], true: npt.NDArray[np.float32], order: str, **how: float) -> float:
     with torch.inference_mode():
-        found, _ = _metric().predict(shown, true, dim_order="HWC")
+        found, _ = _metric().predict(shown, true, dim_order=order, **how)
     return float(found)
 
 
 @functools.cache
 def _metric() -> Any:
-    if not available():
-        raise BadInput("JOD needs the package cvvdp; install it with `pip install --no-deps cvvdp`, or leave JOD out")
+    require()
     with _stand_ins():
         import pycvvdp
     return pycvvdp.cvvdp(display_name=DISPLAY, device=torch.device("cpu"), quiet=True)

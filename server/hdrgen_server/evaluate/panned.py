@@ -26,7 +26,8 @@ ShotMethod = Callable[[Sequence[Array]], Iterator[Array]]
 """From a shot's 8-bit sRGB codes, (H, W, 3) in [0, 1], to its frames' scene-linear Rec.709 light."""
 
 HEIGHT, WIDTH = 270, 480
-FRAMES = 24
+FRAMES, RATE = 24, 24.0
+"""How many frames a shot has, and how many of them make a second."""
 FIELD, TURN = 60.0, 0.2
 """Degrees: the width of the view, and how far it turns from one frame to the next (1.4 pixels in its middle)."""
 
@@ -73,14 +74,14 @@ def true_shot(scenes: Sequence[Scene], index: int, frames: int = FRAMES) -> tupl
 
 
 def over_time(
-    method: ShotMethod, scenes: Sequence[Scene], kind: str, count: int, frames: int = FRAMES
+    method: ShotMethod, scenes: Sequence[Scene], kind: str, count: int, frames: int = FRAMES, *, jod: bool = False
 ) -> list[Against]:
-    """A method on the first `count` shots of a kind, its figures over time beside the truth's."""
+    """A method on the first `count` shots of a kind, its figures over time beside the truth's; JOD takes `cvvdp`."""
     found: list[Against] = []
     for index in range(count):
         name, truth = true_shot(scenes, index, frames)
         codes = [codes_of(kind, frame_hwc) for frame_hwc in truth]
-        found.append(against(name, method(codes), truth, codes))
+        found.append(against(name, method(codes), truth, codes, RATE if jod else None))
     return found
 
 

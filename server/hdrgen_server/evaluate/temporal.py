@@ -37,13 +37,24 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Jods:
+    """ColorVideoVDP's JOD of a whole shot as video, and the mean of its frames as images."""
+
+    video: float
+    images: float
+
+
+@dataclass(frozen=True)
 class Against:
-    """A shot's figures beside its truth's, and its mean PU21-PSNR against it (dB) at one scale for all frames."""
+    """A shot's figures beside its truth's, and its mean PU21-PSNR against it (dB) at one scale for all frames; JOD
+    where it was asked for.
+    """
 
     scene: str
     truth: Figures
     result: Figures
     psnr: float
+    jod: Jods | None = None
 
 
 def figures(frames: Sequence[Image]) -> Figures:
@@ -61,10 +72,16 @@ def figures(frames: Sequence[Image]) -> Figures:
     )
 
 
-def against(scene: str, found: Iterator[Image], truth: Sequence[Image], codes: Sequence[Image]) -> Against:
+def against(
+    scene: str,
+    found: Iterator[Image],
+    truth: Sequence[Image],
+    codes: Sequence[Image],
+    jod_rate: float | None = None,
+) -> Against:
     """A method's frames against the truth's, brought to its scale by all frames together; `codes` are the SDR's.
 
-    Raises BadInput where they are not as many.
+    With `jod_rate`, frames a second, JOD too. Raises BadInput where they are not as many.
     """
     made = [np.asarray(frame, np.float32) for frame in found]
     if len(made) != len(truth):
@@ -72,4 +89,12 @@ def against(scene: str, found: Iterator[Image], truth: Sequence[Image], codes: S
     scale = np.float32(scale_to(*(np.concatenate(list(frames)) for frames in (made, truth, codes))))
     scaled = [frame * scale for frame in made]
     psnr = float(np.mean([pu21_psnr(one, true) for one, true in zip(scaled, truth, strict=True)]))
-    return Against(scene, figures(truth), figures(scaled), psnr)
+    jods = None if jod_rate is None else _jods(scaled, truth, jod_rate)
+    return Against(scene, figures(truth), figures(scaled), psnr, jods)
+
+
+def _jods(frames: Sequence[Image], truth: Sequence[Image], rate: float) -> Jods:
+    from hdrgen_server.evaluate.jod import jod, shot_jod
+
+    images = [jod(frame, true) for frame, true in zip(frames, truth, strict=True)]
+    return Jods(shot_jod(frames, truth, rate), float(np.mean(images)))

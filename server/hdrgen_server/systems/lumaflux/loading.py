@@ -21,12 +21,11 @@ from diffusers.loaders.single_file_utils import (
 )
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from hdrgen_server.networks.tensors import fill
-from hdrgen_server.networks.weight_files import first_line, read
+from hdrgen_server.networks.weight_files import from_folder, read
 from hdrgen_server.systems.lumaflux.adapters import Adapters, published_names
 from hdrgen_server.systems.lumaflux.config import LumaFluxConfig
 from hdrgen_server.systems.lumaflux.model import LumaFlux
@@ -79,7 +78,7 @@ def load_vae(config: LumaFluxConfig, folder: Path, name: str = VAE) -> Autoencod
         fill(vae, {name: tensor.float() for name, tensor in state.items()}, str(single))
         return vae
     _check_structure(folder / name, config.vae_arguments())
-    return _from_folder(AutoencoderKL, folder / name, torch_dtype=torch.float32, use_safetensors=True)
+    return from_folder(AutoencoderKL, folder / name, torch_dtype=torch.float32)
 
 
 def load_transformer(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -> FluxTransformer2DModel:
@@ -87,7 +86,7 @@ def load_transformer(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -
     single = folder / f"{TRANSFORMER}.safetensors"
     if not single.is_file():
         _check_structure(folder / TRANSFORMER, config.flux.arguments())
-        return _from_folder(FluxTransformer2DModel, folder / TRANSFORMER, torch_dtype=dtype, use_safetensors=True)
+        return from_folder(FluxTransformer2DModel, folder / TRANSFORMER, torch_dtype=dtype)
     if config.flux.width != SINGLE_FILE_WIDTH:
         raise BadInput(f"{single} can be read at FLUX.1's width alone; give a diffusers folder {TRANSFORMER}/ instead")
     with torch.device("meta"):
@@ -113,18 +112,6 @@ def load_encoder(config: LumaFluxConfig, folder: Path, dtype: torch.dtype) -> Si
     fill(encoder, {name: tensor.to(dtype) for name, tensor in state.items() if name in own}, str(folder))
     encoder.embeddings.position_ids = torch.arange(config.encoder.side**2)[None]
     return encoder
-
-
-def _from_folder(network: Any, folder: Path, **given: Any) -> Any:
-    """A network that diffusers or transformers saved. Raises BadInput where it is not whole."""
-    try:
-        module, notes = network.from_pretrained(folder, local_files_only=True, output_loading_info=True, **given)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise BadInput(f"{folder} cannot be loaded: {first_line(error)}; fetch or add it again") from error
-    lacking = [*notes["missing_keys"], *(str(key[0]) for key in notes["mismatched_keys"])]
-    if lacking:
-        raise BadInput(f"{folder} has no tensor {min(lacking)} of the right shape; fetch or add it again")
-    return module
 
 
 def _check_structure(folder: Path, wanted: Mapping[str, Any], within: str = "") -> None:

@@ -23,7 +23,7 @@ from peft import LoraConfig, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from hdrgen_server.networks.weight_files import first_line, read
+from hdrgen_server.networks.weight_files import first_line, from_folder, read
 from hdrgen_server.systems.lumivid.config import LumiVidConfig
 from hdrgen_server.systems.lumivid.model import LumiVid
 from nuke_hdrgen.wire.errors import BadInput
@@ -58,7 +58,7 @@ def load_transformer(config: LumiVidConfig, folder: Path, dtype: torch.dtype) ->
     """The transformer in a pack's folder, by diffusers, which joins its parts. Raises BadInput."""
     place = folder / TRANSFORMER
     _check(place, config.transformer_arguments())
-    return _from_folder(LTX2VideoTransformer3DModel, place, dtype).requires_grad_(requires_grad=False)
+    return from_folder(LTX2VideoTransformer3DModel, place, torch_dtype=dtype).requires_grad_(requires_grad=False)
 
 
 def load_vae(config: LumiVidConfig, folder: Path) -> AutoencoderKLLTX2Video:
@@ -68,7 +68,7 @@ def load_vae(config: LumiVidConfig, folder: Path) -> AutoencoderKLLTX2Video:
     found = _check(place, {name: arguments[name] for name in STRUCTURE})
     if found.get("timestep_conditioning"):
         raise BadInput(f"{place} holds a VAE whose decoder takes a time step; give the one of LTX-2.3")
-    return _from_folder(AutoencoderKLLTX2Video, place, torch.float32).requires_grad_(requires_grad=False)
+    return from_folder(AutoencoderKLLTX2Video, place, torch_dtype=torch.float32).requires_grad_(requires_grad=False)
 
 
 def _load_upsampler(config: LumiVidConfig, folder: Path) -> LTX2LatentUpsamplerModel:
@@ -77,7 +77,8 @@ def _load_upsampler(config: LumiVidConfig, folder: Path) -> LTX2LatentUpsamplerM
     found = _check(place, {"in_channels": config.upsampler.channels, "dims": 3})
     if not found.get("spatial_upsample", True) or found.get("temporal_upsample", False):
         raise BadInput(f"{place} is no upsampler of height and width; give LTX-2.3's spatial one, which doubles them")
-    return _from_folder(LTX2LatentUpsamplerModel, place, torch.float32).requires_grad_(requires_grad=False).eval()
+    upsampler = from_folder(LTX2LatentUpsamplerModel, place, torch_dtype=torch.float32)
+    return upsampler.requires_grad_(requires_grad=False).eval()
 
 
 def load_contexts(config: LumiVidConfig, path: Path) -> tuple[Tensor, Tensor]:
@@ -155,20 +156,6 @@ def _check_lora(transformer: LTX2VideoTransformer3DModel, state: Mapping[str, Te
     if not ranks:
         raise BadInput(f"{path} holds no adapter; give the IC-LoRA HDR of LTX-2.3")
     return ranks
-
-
-def _from_folder(network: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A network that diffusers saved. Raises BadInput where it is not whole."""
-    try:
-        module, notes = network.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, torch_dtype=dtype
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise BadInput(f"{folder} cannot be loaded: {first_line(error)}; fetch or add it again") from error
-    lacking = [*notes["missing_keys"], *(str(key[0]) for key in notes["mismatched_keys"])]
-    if lacking:
-        raise BadInput(f"{folder} has no tensor {min(lacking)} of the right shape; fetch or add it again")
-    return module
 
 
 def _check(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
