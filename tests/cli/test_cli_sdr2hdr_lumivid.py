@@ -78,6 +78,35 @@ def test_a_shot_resumes_at_the_last_finished_window_with_the_same_result(hdrgen:
 
 
 @pytest.mark.usefixtures("pack")
+def test_part_of_a_shot_is_what_all_of_it_has_there(hdrgen: Run, alone: Path) -> None:
+    pan(alone)
+    for name in ("whole", "part"):
+        (alone / name).mkdir()
+    assert hdrgen("sdr2hdr", "in.####.png", "-o", "whole/out.####.exr", *WINDOWS)[0] == 0
+    whole = results(alone / "whole")
+    part = ("sdr2hdr", "in.####.png", "-o", "part/out.####.exr", *WINDOWS, "--preview", "part/sheet.####.png")
+    status, out, err = hdrgen(*part, "--frames", "1007-1009")
+    assert status == 0, err
+    assert [frame["frame"] for frame in json.loads(out)["results"]] == [1007, 1008, 1009]
+    names = {f"{kind}.{n}.{suffix}" for n in (1007, 1008, 1009) for kind, suffix in (("out", "exr"), ("sheet", "png"))}
+    assert {path.name for path in (alone / "part").iterdir()} == names
+    status, out, err = hdrgen(*part, "--frames", "1009-1012", "--resume")
+    assert status == 0, err
+    record = json.loads(out)
+    assert ([frame["frame"] for frame in record["results"]], record["kept"]) == ([1010, 1011, 1012], 1)
+    assert hdrgen("sdr2hdr", "in.####.png", "-o", "part/out.1014.exr", *WINDOWS, "--frames", "1014")[0] == 0
+    found = results(alone / "part")
+    assert list(found) == [1007, 1008, 1009, 1010, 1011, 1012, 1014]
+    for number, pixels in found.items():
+        np.testing.assert_array_equal(pixels, whole[number])
+        keys = (read_exr_header(alone / f / f"out.{number}.exr")["hdrgen/key"] for f in ("whole", "part"))
+        assert len(set(keys)) == 1
+    status, _, err = hdrgen(*part, "--frames", "1007-1015")
+    assert status == 2
+    assert "in.####.png has no frame 1015; it has 1001 to 1014" in err
+
+
+@pytest.mark.usefixtures("pack")
 def test_a_still_and_shots_that_are_none(hdrgen: Run, alone: Path) -> None:
     pan(alone, 3)
     status, _, err = hdrgen("sdr2hdr", "in.1001.png", "-o", "still.exr", *WINDOWS)
