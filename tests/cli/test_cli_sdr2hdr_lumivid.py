@@ -16,6 +16,8 @@ from PIL import Image
 from hdrgen_server.cli.choice import shot_parameters
 from hdrgen_server.image.exr import read_exr_frame, read_exr_header
 from hdrgen_server.packs.descriptors import load_descriptor
+from hdrgen_server.packs.registry import load_registry
+from hdrgen_server.settings import load_settings
 from hdrgen_server.systems.lumivid.config import CONFIGS
 from nuke_hdrgen.wire.errors import BadInput
 
@@ -120,6 +122,24 @@ def test_a_still_and_shots_that_are_none(hdrgen: Run, alone: Path) -> None:
     status, _, err = hdrgen("sdr2hdr", "in.####.png", "-o", "out.####.exr", *WINDOWS)
     assert status == 2
     assert "frame 1002 is missing (1 in all)" in err
+
+
+@pytest.mark.usefixtures("pack")
+def test_a_final_shot_takes_lumivid_by_itself_a_still_does_not(hdrgen: Run, alone: Path) -> None:
+    pan(alone, 2)
+    chosen: dict[str, str] = {}
+    cases = (("in.####.png", "final", ()), ("in.####.png", "draft", ()), ("in.1001.png", "final", ("--steps", "1")))
+    for source, quality, more in cases:
+        call = ("sdr2hdr", source, "-o", "out.####.exr", "--quality", quality, *more, "--json")
+        status, out, err = hdrgen(*call)
+        assert status == 0, err
+        chosen[f"{source} {quality}"] = json.loads(out)["pack"]
+    one = hdrgen("sdr2hdr", "in.####.png", "-o", "one.exr", "--quality", "final", "--frames", "1002", "--json")
+    registry = load_registry(load_settings())
+    shots = registry.default_for("sdr2hdr", "final", shot=True)
+    assert shots.system == "lumivid"
+    assert list(chosen.values()) == [shots.name, "bt2446", registry.default_for("sdr2hdr", "final").name]
+    assert json.loads(one[1])["pack"] == shots.name
 
 
 def test_a_shot_of_windows_is_told_its_start_and_rate():

@@ -61,15 +61,17 @@ def choose(
     aovs: bool,
     spaces: Spaces,
     finish: Finish,
+    shot: bool = False,
 ) -> Choice:
-    """The pack of an operation and its parameters, its licence checked.
+    """The pack of an operation and its parameters, its licence checked; where none is named, the default for a shot or
+    for one moment.
 
     Raises UnknownPack, BadParameter, LicenceNotAccepted.
     """
     if quality not in QUALITIES:
         raise BadParameter(f"--quality must be {' or '.join(QUALITIES)}, got {quality!r}")
     registry = load_registry(settings)
-    pack = registry.get(name) if name else registry.default_for(operation, quality)
+    pack = registry.get(name) if name else registry.default_for(operation, quality, shot=shot)
     if operation not in pack.descriptor.operations:
         does = ", ".join(pack.descriptor.operations)
         others = ", ".join(p.name for p in registry.all() if operation in p.descriptor.operations)

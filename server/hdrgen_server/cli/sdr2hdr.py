@@ -90,8 +90,9 @@ def command(
     ends = shots.ends(output, preview, form, shot, wanted)
     given = parse_sets(sets or []) | ({} if steps is None else {"steps": str(steps)})
     choice = choose(
-        settings, OPERATION, pack, given, quality=quality, seed=seed, aovs=aovs, spaces=spaces, finish=finish
-    )
+        settings, OPERATION, pack, given, quality=quality, seed=seed, aovs=aovs, spaces=spaces, finish=finish,
+        shot=len(shot.numbers) > 1 or plates.is_movie(source),
+    )  # fmt: skip
     steady = shot_parameters(choice.pack.descriptor, choice.parameters, shot.numbers, shot.rate)
     choice = replace(choice, parameters=steady)
     for warning in shot.warnings:
