@@ -97,7 +97,7 @@ def shot_parameters(
         if missing:
             raise BadInput(
                 f"frame {missing[0]} is missing ({len(missing)} in all), and {descriptor.system} looks at frames "
-                "together; add them, or name two shots"
+                "together; add them, name two shots, or take another pack with --pack"
             )
         return {SHOT_START: numbers[0], **({} if rate is None else {FPS: float(rate)}), **given}
     able = any(p.name == SMOOTHING for p in descriptor.parameters)
