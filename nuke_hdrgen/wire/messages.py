@@ -170,7 +170,8 @@ class Welcome(Message):
     """The gateway's answer to `hello`: its versions, limits, packs, workers and queue.
 
     `settings` is a digest of the settings that change results, so that a starter can refuse a server of other ones.
-    `defaults` names the pack that a job without one gets, by `operation/quality`.
+    `defaults` names the pack that a job without one gets, by `operation/quality`; `operation.shot/quality`, where it is
+    there, names the pack that a client had better ask for when the frames are a whole shot.
     """
 
     TYPE = 2

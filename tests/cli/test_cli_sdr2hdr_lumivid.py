@@ -21,6 +21,8 @@ from PIL import Image
 from hdrgen_server.cli.choice import shot_parameters
 from hdrgen_server.image.exr import read_exr_frame, read_exr_header
 from hdrgen_server.packs.descriptors import load_descriptor
+from hdrgen_server.packs.registry import load_registry
+from hdrgen_server.settings import load_settings
 from hdrgen_server.systems.lumivid.config import CONFIGS
 from nuke_hdrgen.wire.errors import BadInput
 
@@ -146,6 +148,35 @@ def test_a_worker_killed_in_mid_shot_costs_a_retry_and_no_pixel(hdrgen: Run, alo
 
 
 @pytest.mark.usefixtures("pack")
+def test_part_of_a_shot_is_what_all_of_it_has_there(hdrgen: Run, alone: Path) -> None:
+    pan(alone)
+    for name in ("whole", "part"):
+        (alone / name).mkdir()
+    assert hdrgen("sdr2hdr", "in.####.png", "-o", "whole/out.####.exr", *WINDOWS)[0] == 0
+    whole = results(alone / "whole")
+    part = ("sdr2hdr", "in.####.png", "-o", "part/out.####.exr", *WINDOWS, "--preview", "part/sheet.####.png")
+    status, out, err = hdrgen(*part, "--frames", "1007-1009")
+    assert status == 0, err
+    assert [frame["frame"] for frame in json.loads(out)["results"]] == [1007, 1008, 1009]
+    names = {f"{kind}.{n}.{suffix}" for n in (1007, 1008, 1009) for kind, suffix in (("out", "exr"), ("sheet", "png"))}
+    assert {path.name for path in (alone / "part").iterdir()} == names
+    status, out, err = hdrgen(*part, "--frames", "1009-1012", "--resume")
+    assert status == 0, err
+    record = json.loads(out)
+    assert ([frame["frame"] for frame in record["results"]], record["kept"]) == ([1010, 1011, 1012], 1)
+    assert hdrgen("sdr2hdr", "in.####.png", "-o", "part/out.1014.exr", *WINDOWS, "--frames", "1014")[0] == 0
+    found = results(alone / "part")
+    assert list(found) == [1007, 1008, 1009, 1010, 1011, 1012, 1014]
+    for number, pixels in found.items():
+        np.testing.assert_array_equal(pixels, whole[number])
+        keys = (read_exr_header(alone / f / f"out.{number}.exr")["hdrgen/key"] for f in ("whole", "part"))
+        assert len(set(keys)) == 1
+    status, _, err = hdrgen(*part, "--frames", "1007-1015")
+    assert status == 2
+    assert "in.####.png has no frame 1015; it has 1001 to 1014" in err
+
+
+@pytest.mark.usefixtures("pack")
 def test_a_still_and_shots_that_are_none(hdrgen: Run, alone: Path) -> None:
     pan(alone, 3)
     status, _, err = hdrgen("sdr2hdr", "in.1001.png", "-o", "still.exr", *WINDOWS)
@@ -159,6 +190,24 @@ def test_a_still_and_shots_that_are_none(hdrgen: Run, alone: Path) -> None:
     status, _, err = hdrgen("sdr2hdr", "in.####.png", "-o", "out.####.exr", *WINDOWS)
     assert status == 2
     assert "frame 1002 is missing (1 in all)" in err
+
+
+@pytest.mark.usefixtures("pack")
+def test_a_final_shot_takes_lumivid_by_itself_a_still_does_not(hdrgen: Run, alone: Path) -> None:
+    pan(alone, 2)
+    chosen: dict[str, str] = {}
+    cases = (("in.####.png", "final", ()), ("in.####.png", "draft", ()), ("in.1001.png", "final", ("--steps", "1")))
+    for source, quality, more in cases:
+        call = ("sdr2hdr", source, "-o", "out.####.exr", "--quality", quality, *more, "--json")
+        status, out, err = hdrgen(*call)
+        assert status == 0, err
+        chosen[f"{source} {quality}"] = json.loads(out)["pack"]
+    one = hdrgen("sdr2hdr", "in.####.png", "-o", "one.exr", "--quality", "final", "--frames", "1002", "--json")
+    registry = load_registry(load_settings())
+    shots = registry.default_for("sdr2hdr", "final", shot=True)
+    assert shots.system == "lumivid"
+    assert list(chosen.values()) == [shots.name, "bt2446", registry.default_for("sdr2hdr", "final").name]
+    assert json.loads(one[1])["pack"] == shots.name
 
 
 def test_a_shot_of_windows_is_told_its_start_and_rate():

@@ -196,3 +196,15 @@ def test_cancel_keeps_what_is_done(alone: Path) -> None:
     assert 1 <= len(done) < 300
     assert read_exr_frame(alone / done[-1]).width == 320
     assert not [path for path in alone.iterdir() if path.name.startswith(".")]
+
+
+def test_part_of_a_movie_to_a_movie(hdrgen: Run, alone: Path) -> None:
+    footage(alone)
+    status, out, err = hdrgen("sdr2hdr", "in.mp4", "-o", "out.mov", "--frames", "3-5", "--json")
+    assert status == 0, err
+    record = json.loads(out)
+    assert [frame["frame"] for frame in record["results"]] == [3, 4, 5]
+    with av.open(str(alone / "out.mov")) as container:
+        assert len(list(container.decode(video=0))) == 3
+    status, _, err = hdrgen("sdr2hdr", "in.mp4", "-o", "out.mov", "--frames", "5-9")
+    assert (status, "in.mp4 has no frame 9; it has 1 to 8" in err) == (2, True)

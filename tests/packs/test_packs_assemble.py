@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from hdrgen_server.cli.main import run
 from hdrgen_server.gateway.admission import admit
 from hdrgen_server.packs import licence
-from hdrgen_server.packs.assemble import assemble, tensor_names
+from hdrgen_server.packs.assemble import assemble
+from hdrgen_server.packs.headers import read_header
 from hdrgen_server.packs.registry import load_registry
 from hdrgen_server.settings import Settings, load_settings
 from nuke_hdrgen.wire import messages as m
@@ -136,7 +137,7 @@ def test_a_file_without_names_is_refused(tmp_path, content):
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     with pytest.raises(BadInput, match="cannot be read as safetensors"):
-        tensor_names(path)
+        read_header(path)
 
 
 def test_a_lora_is_no_pack(tmp_path, capsys):
@@ -147,7 +148,7 @@ def test_a_lora_is_no_pack(tmp_path, capsys):
     folder.mkdir()
     (folder / "pack.toml").write_text('format = 1\nname = "t"\nsystem = "merge"\nlicence = "x"\n')
     assert add(folder, "--encoder", folder) == 2
-    assert "only LumaFlux's adapters need an encoder" in capsys.readouterr().err
+    assert "--encoder is for LumaFlux's adapters" in capsys.readouterr().err
 
 
 def qwen_folder(root: Path) -> Path:
@@ -187,8 +188,8 @@ def test_what_a_lora_does_not_say_is_asked_for(lora: Path, adapters: Path, tmp_p
         ((lora, "--base", base, "--curve", "srgb"), "give --curve, one of logc4"),
         ((lora, "--base", base, "--curve", "logc4"), "give --primaries, one of rec709"),
         ((lora, "--base", base, "--curve", "logc4", "--primaries", "rec709"), "with --licence"),
-        ((lora, "--base", base, "--encoder", base), "only LumaFlux's adapters need an encoder"),
-        ((adapters, "--curve", "logc4"), "are for a LoRA"),
+        ((lora, "--base", base, "--encoder", base), "--encoder is for LumaFlux's adapters"),
+        ((adapters, "--curve", "logc4"), "--curve is for a LoRA of Qwen-Image"),
     ]
     for arguments, said in cases:
         assert add(*arguments) == 2

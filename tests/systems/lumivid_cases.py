@@ -75,13 +75,19 @@ def lora_state(config: LumiVidConfig = TINY, rank: int = 2, seed: int = 7) -> di
     return state
 
 
-def write_pack(folder: Path, config: LumiVidConfig = TINY, *, lora: bool = False, scale: int = 1) -> Path:
-    """A pack's folder of random networks, as diffusers saves them, with a manifest that names no files."""
+def write_networks(folder: Path, config: LumiVidConfig = TINY) -> Path:
+    """Random networks as diffusers saves them, each in its folder."""
     random_transformer(config).save_pretrained(folder / "transformer")
     random_vae(config).save_pretrained(folder / "vae")
     if config.upsampler is not None:
         torch.manual_seed(2)
         LTX2LatentUpsamplerModel(**config.upsampler.arguments()).save_pretrained(folder / "latent_upsampler")
+    return folder
+
+
+def write_pack(folder: Path, config: LumiVidConfig = TINY, *, lora: bool = False, scale: int = 1) -> Path:
+    """A pack's folder of random networks, as diffusers saves them, with a manifest that names no files."""
+    write_networks(folder, config)
     save_file(random_contexts(config), folder / "scene.safetensors")
     if lora:
         metadata = {"reference_downscale_factor": str(scale), "hdr_transform": "logc3", "use_hdr_transform": "true"}

@@ -61,15 +61,17 @@ def choose(
     aovs: bool,
     spaces: Spaces,
     finish: Finish,
+    shot: bool = False,
 ) -> Choice:
-    """The pack of an operation and its parameters, its licence checked.
+    """The pack of an operation and its parameters, its licence checked; where none is named, the default for a shot or
+    for one moment.
 
     Raises UnknownPack, BadParameter, LicenceNotAccepted.
     """
     if quality not in QUALITIES:
         raise BadParameter(f"--quality must be {' or '.join(QUALITIES)}, got {quality!r}")
     registry = load_registry(settings)
-    pack = registry.get(name) if name else registry.default_for(operation, quality)
+    pack = registry.get(name) if name else registry.default_for(operation, quality, shot=shot)
     if operation not in pack.descriptor.operations:
         does = ", ".join(pack.descriptor.operations)
         others = ", ".join(p.name for p in registry.all() if operation in p.descriptor.operations)
@@ -95,7 +97,7 @@ def shot_parameters(
         if missing:
             raise BadInput(
                 f"frame {missing[0]} is missing ({len(missing)} in all), and {descriptor.system} looks at frames "
-                "together; add them, or name two shots"
+                "together; add them, name two shots, or take another pack with --pack"
             )
         return {SHOT_START: numbers[0], **({} if rate is None else {FPS: float(rate)}), **given}
     able = any(p.name == SMOOTHING for p in descriptor.parameters)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
 
 from hdrgen_server.cli import console
 from hdrgen_server.packs import add as adding
-from hdrgen_server.packs import assemble, conversion, licence
+from hdrgen_server.packs import assemble, assemble_lumivid, conversion, licence
 from hdrgen_server.packs.manifest import Pack
 from hdrgen_server.packs.registry import load_registry, packs_folders
 from hdrgen_server.packs.verify import verify as verify_pack
@@ -19,6 +20,13 @@ from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The pack's name, as `hdrgen packs list` shows it.")]
+
+QWEN_LORA = (assemble.QWENLOG, "a LoRA of Qwen-Image")
+OPTIONS = MappingProxyType({
+    "--encoder": (assemble.LUMAFLUX, "LumaFlux's adapters"), "--scene": (assemble.LUMIVID, "LumiVid's IC-LoRA"),
+    "--curve": QWEN_LORA, "--primaries": QWEN_LORA, "--licence": QWEN_LORA,
+})  # fmt: skip
+"""Options of `packs add` that one system's adapters need."""
 
 app = typer.Typer(
     help="Weights: list, show, add, verify and accept packs.", no_args_is_help=True, rich_markup_mode=None
@@ -75,8 +83,8 @@ def add(
         Path,
         typer.Argument(
             metavar="FOLDER|FILE",
-            help="A pack's folder; or GMODiff's checkpoints, .pth and .pkl; or LumaFlux's adapters, or a LoRA of "
-            "Qwen-Image, .safetensors.",
+            help="A pack's folder; or GMODiff's checkpoints, .pth and .pkl; or LumaFlux's adapters, a LoRA of "
+            "Qwen-Image or LumiVid's IC-LoRA, .safetensors.",
         ),
     ],
     base: Annotated[
@@ -84,6 +92,9 @@ def add(
     ] = None,
     encoder: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="SigLIP's folder, which LumaFlux's adapters look through.")
+    ] = None,
+    scene: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The scene embeddings that LumiVid's IC-LoRA comes with.")
     ] = None,
     curve: Annotated[
         str, typer.Option(metavar="CURVE", help=f"Codes that a LoRA draws: {', '.join(assemble.CURVES)}.")
@@ -99,30 +110,29 @@ def add(
 
     Weights are .safetensors. Checkpoints that GMODiff's authors publish are converted first, in a process of its own
     that reads tensors and nothing else; any other file that may hold a pickle is refused by name. Adapters that
-    LumaFlux's authors publish are put together with FLUX.1 and SigLIP, and a LoRA on log codes with Qwen-Image, copied,
-    or linked with --link.
+    LumaFlux's authors publish are put together with FLUX.1 and SigLIP, a LoRA on log codes with Qwen-Image, LumiVid's
+    IC-LoRA with LTX-2.3 and its scene embeddings, copied, or linked with --link.
     """
     settings = load_settings()
-    adapters = assemble.is_adapter_file(path)
-    checkpoints = () if adapters else conversion.checkpoints_in(path)
+    system = assemble.system_of(path)
+    checkpoints = () if system else conversion.checkpoints_in(path)
     if checkpoints and link:
         raise BadParameter(f"{path} must be converted, so there is nothing to link to; leave --link out")
-    if base is not None and not checkpoints and not adapters:
+    if base is not None and not checkpoints and not system:
         raise BadParameter(f"{path} needs no conversion, and holds its own base model; leave --base out")
-    lora = adapters and assemble.is_lora(assemble.tensor_names(path))
-    if encoder is not None and (lora or not adapters):
-        raise BadParameter(f"only LumaFlux's adapters need an encoder, and {path} is something else; leave it out")
-    if (curve or primaries or licensed) and not lora:
-        raise BadParameter(f"--curve, --primaries and --licence are for a LoRA, and {path} is none; leave them out")
+    given = {"--encoder": encoder, "--scene": scene, "--curve": curve, "--primaries": primaries, "--licence": licensed}
+    _check_options(path, system, [name for name, value in given.items() if value])
     with tempfile.TemporaryDirectory(prefix="hdrgen-convert-") as folder:
         made = Path(folder)
-        if lora:
+        if system == assemble.LUMIVID:
+            assemble_lumivid.assemble(path, base, scene, made)
+        elif system == assemble.QWENLOG:
             assemble.assemble_lora(path, base, assemble.LoraCodes(curve, primaries, licensed), made)
-        elif adapters:
+        elif system:
             assemble.assemble(path, base, encoder, made)
         elif checkpoints:
             conversion.place_base(base, made, conversion.convert(checkpoints, made))
-        if adapters or checkpoints:
+        if system or checkpoints:
             pack = adding.add(made, settings, link_files=link)
         else:
             pack = adding.add(path, settings, link=link)
@@ -130,6 +140,14 @@ def add(
         console.emit_json(_summary(pack, settings) | {"converted": [str(file) for file in checkpoints]})
         return
     console.answer(f"added {pack.name} at {pack.path}, digest {pack.digest[:12]}")
+
+
+def _check_options(path: Path, system: str, given: list[str]) -> None:
+    """Raises BadParameter for an option of another system than the one whose adapters `path` holds."""
+    for name in given:
+        wanted, whose = OPTIONS[name]
+        if system != wanted:
+            raise BadParameter(f"{name} is for {whose}, and {path} is something else; leave it out")
 
 
 @app.command()

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from hdrgen_server.cli import console, inputs, jobs, movies, options, plates, shots
+from hdrgen_server.cli import console, inputs, jobs, movies, options, plates, ranges, shots
 from hdrgen_server.cli.choice import choose, parse_sets, shot_parameters
 from hdrgen_server.cli.finishing import Finish
 from hdrgen_server.settings import load_settings
@@ -25,6 +25,9 @@ def command(
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="OUT", help="OUT.exr, out.####.exr, or a movie: .mov, .mp4.")
     ],
+    frames: Annotated[
+        str | None, typer.Option(metavar="A-B", help="Frames of a sequence or movie to convert; else all of them.")
+    ] = None,
     pack: options.PackOption = None,
     quality: options.QualityOption = "draft",
     colourspace: Annotated[
@@ -72,7 +75,8 @@ def command(
     """Expand an SDR plate into scene-linear light; mid-grey stays where the plate has it.
 
     INPUT is a JPEG, PNG, TIFF, camera raw or EXR, a sequence of them, or an SDR movie, whose frames count from 1.
-    EXRs hold scene-linear light in --colourspace; a movie is 10-bit BT.2020.
+    EXRs hold scene-linear light in --colourspace; a movie is 10-bit BT.2020. --frames converts part of a shot; a
+    pack that looks at frames together sees those around it too, so that it comes out as in all of the shot.
     """
     finish = Finish(preserve_plate, ceiling)
     form = movies.form(output, movies.Asked(transfer, codec, white_nits, mastering_nits))
@@ -82,17 +86,19 @@ def command(
     space = colourspace if form is None else movies.MOVIE_SPACE
     spaces = inputs.spaces(settings, config, space, input_colourspace)
     shot = plates.find(source, spaces, nan_policy=settings.nan_policy, matrix=matrix, levels=levels)
-    ends = shots.ends(output, preview, form, shot)
+    wanted = shot.numbers if frames is None else ranges.chosen(frames, shot.numbers, source)
+    ends = shots.ends(output, preview, form, shot, wanted)
     given = parse_sets(sets or []) | ({} if steps is None else {"steps": str(steps)})
     choice = choose(
-        settings, OPERATION, pack, given, quality=quality, seed=seed, aovs=aovs, spaces=spaces, finish=finish
-    )
+        settings, OPERATION, pack, given, quality=quality, seed=seed, aovs=aovs, spaces=spaces, finish=finish,
+        shot=len(shot.numbers) > 1 or plates.is_movie(source),
+    )  # fmt: skip
     steady = shot_parameters(choice.pack.descriptor, choice.parameters, shot.numbers, shot.rate)
     choice = replace(choice, parameters=steady)
     for warning in shot.warnings:
         console.note(warning)
-    numbers = shots.unfinished(shot, ends, choice) if resume else shot.numbers
-    report = shots.Report(source, output, choice, kept=len(shot.numbers) - len(numbers))
+    numbers = shots.unfinished(shot, wanted, ends, choice) if resume else wanted
+    report = shots.Report(source, output, choice, kept=len(wanted) - len(numbers))
     if numbers:
         with jobs.connected(settings) as link:
             shots.expand(link, shot, numbers, ends, choice, report)

@@ -84,9 +84,8 @@ class Report:
         return f"wrote {what} in {space}, {pack}{kept}{clipped}, {self.seconds:.1f} s{shares}"
 
 
-def ends(output: str, preview: str | None, form: Form | None, shot: Shot) -> Ends:
-    """The files of a shot's results, checked. Raises BadInput, BadParameter and StorageError."""
-    numbers = shot.numbers
+def ends(output: str, preview: str | None, form: Form | None, shot: Shot, numbers: Sequence[int]) -> Ends:
+    """The files of the results of some of a shot's frames, checked. Raises BadInput, BadParameter and StorageError."""
     if form is None:
         targets = outputs.plan(outputs.Names(output, preview), numbers)
         outputs.spare(targets, shot.files)
@@ -101,8 +100,8 @@ def ends(output: str, preview: str | None, form: Form | None, shot: Shot) -> End
     return Ends({}, {}, MovieEnd(path, form, shot.rate))
 
 
-def unfinished(shot: Shot, ends: Ends, choice: Choice) -> tuple[int, ...]:
-    """The numbers whose EXR is not there, or was made from something else or otherwise.
+def unfinished(shot: Shot, numbers: Sequence[int], ends: Ends, choice: Choice) -> Sequence[int]:
+    """Those of a shot's numbers whose EXR is not there, or was made from something else or otherwise.
 
     Raises BadParameter where results do not say what they were made from.
     """
@@ -110,9 +109,9 @@ def unfinished(shot: Shot, ends: Ends, choice: Choice) -> tuple[int, ...]:
 
     if choice.provenance != "full":
         raise BadParameter("--resume needs results that say how they were made; set HDRGEN_PROVENANCE=full")
-    there = [number for number in shot.numbers if ends.exrs[number].is_file()]
+    there = [number for number in numbers if ends.exrs[number].is_file()]
     if not there:
-        return shot.numbers
+        return numbers
     job = _job(choice)
     kept: set[int] = set()
     for number, made_from, index in _made_from(shot, there, choice, job):
@@ -121,7 +120,7 @@ def unfinished(shot: Shot, ends: Ends, choice: Choice) -> tuple[int, ...]:
         made = header.get("hdrgen/key") == jobs.key_of(job, made_from, choice.pack, index)
         if made and set(finished) == set(choice.finish.attributes) and _alike(finished, choice.finish):
             kept.add(number)
-    return tuple(number for number in shot.numbers if number not in kept)
+    return tuple(number for number in numbers if number not in kept)
 
 
 def _made_from(

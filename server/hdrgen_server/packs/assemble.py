@@ -1,7 +1,7 @@
 """Puts a pack together from published adapters and the models that they build on, by links.
 
-It owns which files a pack of LumaFlux or of Qwen-Image takes from where, and the licence that they are under. It must
-not know torch, and reads no more of a weights file than its list of names.
+It owns which system a file's adapters are for, which files a pack of LumaFlux or of Qwen-Image takes from where, and
+the licence that they are under. It must not know torch, and reads no more of a weights file than its header.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from hdrgen_server.packs.headers import read_header
 from hdrgen_server.packs.manifest import MANIFEST_NAME
 from nuke_hdrgen.wire.errors import BadInput
 
-HEADER_BYTES = 100 << 20
-"""The most that safetensors' own reader takes."""
+LUMAFLUX, QWENLOG, LUMIVID = "lumaflux", "qwenlog", "lumivid"
+LORA_MARKS = (".lora_", "lora_unet", ".hada_")
+LTX_BLOCK = re.compile(r"(?:diffusion_model\.|transformer\.)?transformer_blocks\.\d+\.(?:audio_)?attn[12]\.")
 NAMES = frozenset({"physical.conv.weight", "null_context", "rqs.chroma.weight"})
 WEIGHTS, CONFIG, INDEX = "*.safetensors", "config.json", "*.safetensors.index.json"
 SINGLE = {"transformer": "flux1-*.safetensors", "vae": "ae.safetensors"}
@@ -69,14 +72,16 @@ class LoraCodes:
     licence: str
 
 
-def is_adapter_file(path: Path) -> bool:
-    """Whether this is one .safetensors file: LumaFlux's adapters, or a LoRA of Qwen-Image."""
-    return path.is_file() and path.suffix.lower() == ".safetensors"
-
-
-def is_lora(names: frozenset[str]) -> bool:
-    """Whether tensors of these names are a LoRA's, in any spelling."""
-    return any(".lora_" in name or "lora_unet" in name or ".hada_" in name for name in names)
+def system_of(path: Path) -> str:
+    """The system whose adapters a single .safetensors file holds: `lumivid` for a LoRA of LTX's blocks, `qwenlog` for
+    any other LoRA, else `lumaflux`; "" for whatever is no such file.
+    """
+    if not path.is_file() or path.suffix.lower() != ".safetensors":
+        return ""
+    names = read_header(path).shapes
+    if not any(mark in name for name in names for mark in LORA_MARKS):
+        return LUMAFLUX
+    return LUMIVID if any(LTX_BLOCK.match(name) for name in names) else QWENLOG
 
 
 def assemble_lora(lora: Path, base: Path | None, codes: LoraCodes, out: Path) -> None:
@@ -95,9 +100,9 @@ def assemble_lora(lora: Path, base: Path | None, codes: LoraCodes, out: Path) ->
         if not (base / part).is_dir():
             raise BadInput(f"{base} has no folder {part}/; --base is Qwen-Image as it was published")
         for path in sorted({path for pattern in LORA_FILES for path in (base / part).glob(pattern)}):
-            _link(path, out / part / path.name)
-    _link(lora, out / "lora.safetensors")
-    text = LORA_MANIFEST.format(name=_name(lora, "qwenlog"), **asdict(codes))
+            link(path, out / part / path.name)
+    link(lora, out / "lora.safetensors")
+    text = LORA_MANIFEST.format(name=pack_name(lora, "qwenlog"), **asdict(codes))
     (out / MANIFEST_NAME).write_text(text, encoding="utf-8")
 
 
@@ -107,51 +112,61 @@ def assemble(adapters: Path, base: Path | None, encoder: Path | None, out: Path)
     `base` holds FLUX.1: `transformer/` and `vae/` as diffusers saves them, or flux1-*.safetensors and ae.safetensors.
     `encoder` is SigLIP's folder. Raises BadInput naming what is missing or is something else.
     """
-    missing = sorted(NAMES - tensor_names(adapters))
+    missing = sorted(NAMES - read_header(adapters).shapes.keys())
     if missing:
         raise BadInput(f"{adapters} has no tensor {missing[0]}; a single .safetensors file must be LumaFlux's adapters")
     if base is None:
         raise BadInput("LumaFlux's adapters steer FLUX.1, which they do not hold; name its folder with --base")
     if encoder is None:
         raise BadInput("LumaFlux looks through SigLIP (siglip-so400m-patch14-384); name its folder with --encoder")
-    _link(adapters, out / "adapters.safetensors")
+    link(adapters, out / "adapters.safetensors")
     for part, pattern in SINGLE.items():
         single = sorted(base.glob(pattern))
         if (base / part).is_dir():
-            _link_folder(base / part, out / part)
+            link_folder(base / part, out / part)
         elif len(single) == 1:
-            _link(single[0], out / f"{part}.safetensors")
+            link(single[0], out / f"{part}.safetensors")
         else:
             raise BadInput(f"{base} has no folder {part}/ and not one {pattern}; --base is a folder with FLUX.1 in it")
-    _link_folder(encoder, out / "siglip")
-    (out / MANIFEST_NAME).write_text(MANIFEST.format(name=_name(adapters, "lumaflux")), encoding="utf-8")
+    link_folder(encoder, out / "siglip")
+    (out / MANIFEST_NAME).write_text(MANIFEST.format(name=pack_name(adapters, "lumaflux")), encoding="utf-8")
 
 
-def _name(path: Path, otherwise: str) -> str:
+def pack_name(path: Path, otherwise: str) -> str:
+    """A pack's name after a file's."""
     return (re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._") or otherwise)[:64]
 
 
-def tensor_names(path: Path) -> frozenset[str]:
-    """The names in a safetensors file's header. Raises BadInput when it has none."""
-    try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(length)) if 0 < length <= HEADER_BYTES else None
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read as safetensors; fetch it again") from error
-    if not isinstance(header, dict):
-        raise BadInput(f"{path} cannot be read as safetensors; fetch it again")
-    return frozenset(map(str, header))
-
-
-def _link_folder(source: Path, target: Path) -> None:
+def link_folder(source: Path, target: Path) -> None:
+    """Links to a network's folder as diffusers saves it. Raises BadInput naming what is missing."""
     found = [path for pattern in (CONFIG, WEIGHTS, INDEX) for path in sorted(source.glob(pattern))]
     if not (source / CONFIG).is_file() or len(found) < 2:
         raise BadInput(f"{source} has no {CONFIG} with {WEIGHTS} beside it; give the folder as it was published")
+    for index in source.glob(INDEX):
+        listed = set(_table(index).get("weight_map", {}).values())
+        missing = sorted(listed - {path.name for path in found})
+        if missing:
+            raise BadInput(f"{source} has no {missing[0]}, which {index.name} lists; fetch it again")
     for path in found:
-        _link(path, target / path.name)
+        link(path, target / path.name)
 
 
-def _link(source: Path, target: Path) -> None:
+def read_config(folder: Path) -> dict[str, Any]:
+    """What a network's folder says it is built from. Raises BadInput where it does not say."""
+    return _table(folder / CONFIG)
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read; give the folder as it was published") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} is no table of settings; fetch it again")
+    return found
+
+
+def link(source: Path, target: Path) -> None:
+    """One link, in a folder that is made for it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.symlink_to(source.resolve())

@@ -8,7 +8,7 @@ weights.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,13 +18,16 @@ from nuke_hdrgen.wire.errors import BadInput, HDRGenError, UnknownPack
 
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 DEFAULTS_FILE = Path(__file__).parent / "defaults.toml"
+SHOT = ".shot"
+"""What follows an operation's name in the table of defaults for its shots."""
 
 
 @dataclass(frozen=True)
 class Registry:
     """The packs found, by name, and what is wrong with the others.
 
-    `problems` maps the name (of the pack, or of its folder when the manifest cannot be read) to one line.
+    `packs` are in the order of their folders. `problems` maps the name (of the pack, or of its folder when the manifest
+    cannot be read) to one line.
     """
 
     packs: dict[str, Pack]
@@ -61,26 +64,37 @@ class Registry:
         return tuple(self.packs[name] for name in sorted(self.packs))
 
     def default_names(self) -> dict[str, str]:
-        """The pack that is used when none is named, by `operation/quality`; where there is none, no entry."""
-        return {
-            f"{operation}/{quality}": name
+        """The pack that is used when none is named, by `operation/quality`, and for shots by `operation.shot/quality`
+        where another one comes first; where there is none, no entry.
+        """
+        found = {
+            f"{operation}/{quality}": self._first(names)
             for operation, by_quality in self.defaults.items()
             for quality, names in by_quality.items()
-            for name in names[::-1]
-            if name in self.packs
         }
+        return {key: pack.name for key, pack in found.items() if pack is not None}
 
-    def default_for(self, operation: str, quality: str) -> Pack:
-        """The pack that an operation uses when none is named. Raises UnknownPack when there is none, naming those that
-        must be asked for.
+    def default_for(self, operation: str, quality: str, *, shot: bool = False) -> Pack:
+        """The pack that an operation uses when none is named; for a shot, frames that follow each other, one that is
+        made for these where it is here. Raises UnknownPack when there is none, naming those that must be asked for.
         """
-        wanted = self.defaults.get(operation, {}).get(quality, [])
-        for name in wanted:
-            if name in self.packs:
-                return self.packs[name]
+        for table in (operation + SHOT, operation) if shot else (operation,):
+            pack = self._first(self.defaults.get(table, {}).get(quality, []))
+            if pack is not None:
+                return pack
         others = [f"`{p.name}`, {p.summary}" for p in self.all() if operation in p.descriptor.operations]
         hint = f", or name {' or '.join(others)}" if others else ""
         raise UnknownPack(f"no pack can do {operation}; add one with `hdrgen packs add`{hint}")
+
+    def _first(self, names: Sequence[str]) -> Pack | None:
+        """The first that is here of names of packs or systems, of a system's packs as `defaults.toml` says."""
+        for name in names:
+            if name in self.packs:
+                return self.packs[name]
+            of_system = [pack for pack in self.packs.values() if pack.system == name]
+            if of_system:
+                return min(of_system, key=lambda pack: pack.preview)
+        return None
 
 
 def packs_folders(settings: Settings) -> tuple[Path, ...]:

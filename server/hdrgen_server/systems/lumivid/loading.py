@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hdrgen_server.networks.weight_files import first_line, from_folder, read
+from hdrgen_server.packs.assemble_lumivid import LOGC3
 from hdrgen_server.systems.lumivid.config import LumiVidConfig
 from hdrgen_server.systems.lumivid.model import LumiVid
 from nuke_hdrgen.wire.errors import BadInput
@@ -102,7 +103,7 @@ def load_lora(transformer: LTX2VideoTransformer3DModel, path: Path) -> int:
     times smaller its reference is. Raises BadInput for another base's, half a pair, or another curve than LogC3.
     """
     metadata = _metadata(path)
-    if metadata.get(TRANSFORM, "logc3") != "logc3":
+    if metadata.get(TRANSFORM, "logc3") not in LOGC3:
         raise BadInput(f"{path} makes {metadata[TRANSFORM]} codes; LumiVid decodes logc3 alone")
     try:
         scale = int(metadata.get(SCALE, "1"))
