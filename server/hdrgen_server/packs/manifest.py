@@ -83,6 +83,10 @@ class Pack:
         digest = hashlib.sha256(f"{self.digest} {base.digest}".encode()).hexdigest()
         return replace(self, digest=digest, base=base)
 
+    def holder(self, name: str) -> Pack:
+        """The pack whose folder has a file or folder of that name: itself, or its base where it has none."""
+        return self if self.base is None or (self.path / name).exists() else self.base
+
     def file(self, name: str) -> Path:
         """The full path of a file that the manifest lists. Raises BadInput when it does not or the file is
         gone.

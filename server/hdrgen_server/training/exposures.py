@@ -22,6 +22,7 @@ from hdrgen_server.training.brackets import Camera, exposed_view
 from hdrgen_server.training.pairs import BRIGHT, EXPOSURE_STOPS, as_shown, varied
 from hdrgen_server.training.pictures import scenes_of
 from hdrgen_server.training.random_curves import through_curve
+from hdrgen_server.training.scenes import Scene
 from hdrgen_server.training.tone_mapping import DISPLAY_GAMMA
 from hdrgen_server.training.views import LUMINANCE, anchor_exposure
 
@@ -33,6 +34,10 @@ HELD_OUT_EVS = (-6.0, -3.0, -1.0, 0.0, 2.0, 4.0)
 GAIN_EV = -3.0
 CLIPPED_LIGHT = 0.98
 STEEPER_STOPS = 0.6
+MIXED, MIX_STOPS = 0.5, 1.5
+"""This share of pictures is the light of two views in one, as a double exposure has it, the second up to so many stops
+brighter or darker.
+"""
 POOL_SEED, HELD_OUT_SEED = 29, 41
 
 
@@ -101,12 +106,19 @@ class ExposureSource:
         scenes = scenes_of(self.folder, held_out=False)
         drawn: list[tuple[Array, Array]] = []
         for _ in range(size):
-            scene = scenes[int(rng.integers(len(scenes)))]
-            view_hwc = exposed_view(rng, scene, (self.crop, self.crop), bright=bool(rng.random() < BRIGHT))
-            light_hwc = steepened(anchor_exposure(varied(view_hwc, rng)), rng)
+            view_hwc = self._view(rng, scenes)
+            if rng.random() < MIXED:
+                other_hwc = self._view(rng, scenes) * np.float32(2.0 ** rng.uniform(-MIX_STOPS, MIX_STOPS))
+                view_hwc = anchor_exposure(view_hwc + other_hwc)
+            light_hwc = steepened(view_hwc, rng)
             light_hwc = light_hwc * np.float32(2.0 ** rng.uniform(-EXPOSURE_STOPS, EXPOSURE_STOPS))
             drawn.append(self._shown(light_hwc, rng, curve=bool(rng.random() < self.curves)))
         return batch_of(drawn, rng.uniform(EV_LOW, EV_HIGH, (size, self.evs)).astype(np.float32))
+
+    def _view(self, rng: np.random.Generator, scenes: Sequence[Scene]) -> Array:
+        scene = scenes[int(rng.integers(len(scenes)))]
+        view_hwc = exposed_view(rng, scene, (self.crop, self.crop), bright=bool(rng.random() < BRIGHT))
+        return anchor_exposure(varied(view_hwc, rng))
 
     def _shown(self, light_hwc: Array, rng: np.random.Generator, *, curve: bool) -> tuple[Array, Array]:
         if self.plates and curve:

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from hdrgen_server.systems.latenthdr.config import HeadConfig
 
-SLOWEST, FASTEST = 1 / 32, 1.0
-"""Cycles a stop of the Fourier features' ends."""
+SLOWEST, FASTEST = 1 / 32, 1 / 4
+"""Cycles a stop of the Fourier features' ends: neighbouring exposures are alike."""
 DROPPED = 0.2
 """This share of a block's channels is left out at a time in training."""
 

@@ -49,7 +49,7 @@ def load_latenthdr(pack: Pack) -> Loaded:
     name = str(pack.options.get("head", ""))
     if name not in CONFIGS:
         raise BadInput(f"pack {pack.name} has head {name!r}, which is none of {', '.join(CONFIGS)}; make it again")
-    holder = pack if pack.base is None or (pack.path / VAE).is_dir() else pack.base
+    holder = pack.holder(VAE)
     space = load_space(holder.path)
     state = {key: tensor.float() for key, tensor in read(pack.path / HEAD_FILE).items()}
     entered = state.get("enter.weight")

@@ -43,17 +43,22 @@ Tensors = Mapping[str, Tensor]
 
 
 def load_lumaflux(
-    config: LumaFluxConfig, folder: Path, dtype: torch.dtype, without: frozenset[str] = frozenset()
+    config: LumaFluxConfig,
+    folder: Path,
+    dtype: torch.dtype,
+    without: frozenset[str] = frozenset(),
+    vae_folder: Path | None = None,
 ) -> LumaFlux:
     """The networks in a pack's folder, on the CPU; transformer and image encoder in `dtype`, the rest in float32.
 
-    `without` names modules of the adapters that were left out in training. Raises BadInput naming the file and what in
+    `without` names modules of the adapters that were left out in training; the VAE lies in `vae_folder` where the pack
+    has none of its own. Raises BadInput naming the file and what in
     it is wrong.
     """
     return LumaFlux(
         config,
         load_transformer(config, folder, dtype).eval(),
-        load_vae(config, folder).eval(),
+        load_vae(config, vae_folder or folder).eval(),
         load_encoder(config, folder, dtype).eval(),
         load_adapters(config, folder / ADAPTERS_FILE, without).eval(),
     )

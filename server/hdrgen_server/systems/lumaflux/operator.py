@@ -28,7 +28,7 @@ from hdrgen_server.systems.lumaflux.adapters import MODULES
 from hdrgen_server.systems.lumaflux.config import CONFIGS
 from hdrgen_server.systems.lumaflux.flow import DRAFT_STEPS, FINAL_STEPS
 from hdrgen_server.systems.lumaflux.frame import ON_CPU, ON_CUDA, Drive, FrameConverter, Tiling
-from hdrgen_server.systems.lumaflux.loading import load_lumaflux
+from hdrgen_server.systems.lumaflux.loading import VAE, load_lumaflux
 from hdrgen_server.systems.lumaflux.model import LumaFlux
 from hdrgen_server.systems.lumaflux.tonefield import Field
 from hdrgen_server.systems.sdr2hdr import SdrPlate, display_light, generated_share, result_of, sdr_plate
@@ -51,7 +51,8 @@ def create(pack: Pack, device: str) -> LumaFluxOperator:
             f"pack {pack.name} leaves out {min(without - set(MODULES))!r}, which is no module; make it again"
         )
     on_cuda = device.startswith("cuda")
-    model = load_lumaflux(CONFIGS[name], pack.path, torch.bfloat16 if on_cuda else torch.float32, without)
+    dtype = torch.bfloat16 if on_cuda else torch.float32
+    model = load_lumaflux(CONFIGS[name], pack.path, dtype, without, pack.holder(VAE).path)
     return LumaFluxOperator(pack.descriptor, model.to(torch.device(device)), ON_CUDA if on_cuda else ON_CPU)
 
 
