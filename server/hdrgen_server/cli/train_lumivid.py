@@ -5,6 +5,7 @@ It owns its options. It must not know losses, networks or data.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,10 @@ def lumivid(
     degradations: Annotated[
         str, typer.Option(metavar="full|none|blur", help="What befalls the SDR, for an ablation.")
     ] = "full",
+    crop: Annotated[
+        int | None,
+        typer.Option(min=64, max=4096, metavar="PIXELS", help="Side of clips; else the recipe's. Small ones are fast."),
+    ] = None,
     run: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Checkpoints and log; else runs/lumivid-STAGE-SIZE.")
     ] = None,
@@ -65,6 +70,7 @@ def lumivid(
     from hdrgen_server.training.recipe import load_recipe
 
     recipe = load_recipe(f"lumivid-{stage}-{size}")
+    recipe = recipe if crop is None else replace(recipe, crop=crop)
     target = run or Path("runs") / f"lumivid-{stage}-{size}"
     if base is None and stage != "vae":
         raise BadParameter(f"stage {stage} needs --base: the folder that it starts from")
