@@ -14,7 +14,8 @@ import nuke
 
 from nuke_hdrgen.client.connection import Connection
 from nuke_hdrgen.host import nodes, pointing, results, sidecar, timings
-from nuke_hdrgen.host.baking import Bake, Summary
+from nuke_hdrgen.host.baking import Bake
+from nuke_hdrgen.host.ledger import Summary
 from nuke_hdrgen.host.main_thread import GuiThread, TerminalThread
 from nuke_hdrgen.host.orders import Order, plan_bake
 from nuke_hdrgen.host.reports import LineReport, WindowReport, duration, frames_text

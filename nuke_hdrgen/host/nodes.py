@@ -19,6 +19,7 @@ from nuke_hdrgen.bake.frames import parse_frames
 from nuke_hdrgen.bake.gizmos import EXPOSURES_MAXIMUM, Gizmo, gizmo_of
 from nuke_hdrgen.bake.paths import forward, result_pattern
 from nuke_hdrgen.bake.plan import SEED_LIMIT, Value, params_scripts, plate_of
+from nuke_hdrgen.bake.shots import Shot
 from nuke_hdrgen.host import colour
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
@@ -92,6 +93,22 @@ def frames_of(node: nuke.Node, given: str = "") -> Tuple[int, ...]:
     if asked:
         return parse_frames(asked)
     return parse_frames(script_range())
+
+
+def shot_of(node: nuke.Node, gizmo: Gizmo) -> Optional[Shot]:
+    """The shot that a node in shot mode declares: its own range, else the script's, from the first frame to the last,
+    with what changes over it; of a still its one frame. None in other modes and gizmos.
+
+    Raises BadParameter for what is no range.
+    """
+    if gizmo.operation != "sdr2hdr" or text(node, "mode") != "shot":
+        return None
+    frames = frames_of(node)
+    fps = float(nuke.root()["fps"].value())
+    every = range(frames[0], frames[-1] + 1)
+    animated = [name for name in gizmo.baked if _moves(node[name])]
+    moving = tuple(name for name in animated if len({_value_at(node[name], frame) for frame in every}) > 1)
+    return Shot(frames[0], frames[-1], fps, moving)
 
 
 def script_range() -> str:
@@ -199,11 +216,13 @@ def upstream(node: nuke.Node) -> List[nuke.Node]:
 
 
 def upstream_digest(node: nuke.Node) -> str:
-    """A digest of the knobs of everything upstream, so that a change there can be told without rendering."""
+    """A digest of the knobs of everything upstream, and of the shot, so that a change can be told without rendering."""
     lines = [
         " ".join((other.Class(), *sorted(_telling(other.writeKnobs(nuke.WRITE_NON_DEFAULT_ONLY | nuke.TO_SCRIPT)))))
         for other in upstream(node)
     ]
+    shot = shot_of(node, gizmo_at(node))
+    lines += [] if shot is None else [f"shot {shot.text} at {shot.fps:g}"]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "replace")).hexdigest()[:16]
 
 
@@ -263,9 +282,13 @@ def check_range(gizmo: Gizmo, node: nuke.Node) -> None:
         raise BadParameter(f"count is {whole(node, 'count')}; a prompt has 1 to 64 variations")
 
 
+def _moves(knob: nuke.Knob) -> bool:
+    return knob.isAnimated() or knob.hasExpression()
+
+
 def _value_at(knob: nuke.Knob, frame: int) -> Value:
     kind = knob.Class()
-    moves = knob.isAnimated() or knob.hasExpression()
+    moves = _moves(knob)
     if kind == "Enumeration_Knob":
         return knob.values()[int(knob.getValueAt(frame))] if moves else str(knob.value())
     if kind == "Boolean_Knob":

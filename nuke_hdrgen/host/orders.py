@@ -6,18 +6,20 @@ It owns the checks that need no sidecar and no rendering. It must not know threa
 from __future__ import annotations
 
 import os
+import uuid
 from dataclasses import dataclass, field
-from typing import Dict, Mapping, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 import nuke
 
 from nuke_hdrgen.bake.gizmos import Gizmo
 from nuke_hdrgen.bake.paths import frame_path, result_pattern
 from nuke_hdrgen.bake.plan import Task, task_at
+from nuke_hdrgen.bake.shots import Shot
 from nuke_hdrgen.host import nodes
 from nuke_hdrgen.host.colour import stated_space
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
-from nuke_hdrgen.wire.messages import Colourspace
+from nuke_hdrgen.wire.messages import Colourspace, Open, PackInfo
 
 PROVENANCE_VARIABLE = "HDRGEN_PROVENANCE"
 PROVENANCES = ("full", "digest")
@@ -33,7 +35,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Order:
-    """One bake of one node. `pattern` says where a piece lies, for a take."""
+    """One bake of one node. `shot` is what it is a part of, None frame by frame. `pattern` says where a piece of a
+    take lies.
+    """
 
     node: nuke.Node
     gizmo: Gizmo
@@ -48,7 +52,7 @@ class Order:
     pack: str
     quality: str
     provenance: str
-    whole_shot: bool
+    shot: Optional[Shot]
     may_change_take: bool
 
     def pattern(self, piece: Piece, take: int) -> str:
@@ -98,11 +102,28 @@ def plan_bake(node: nuke.Node, frames: Sequence[int], *, may_change_take: bool =
         pack=nodes.text(node, "pack"),
         quality=nodes.text(node, "quality"),
         provenance=_provenance(),
-        whole_shot=gizmo.operation == "sdr2hdr" and nodes.text(node, "mode") == "shot",
+        shot=nodes.shot_of(node, gizmo),
         may_change_take=may_change_take,
     )
     order.path(pieces[0], order.take)  # refuses a bad bake id or cache root
     return order
+
+
+def open_request(order: Order, piece: Piece, pack: PackInfo) -> Open:
+    """The wire's request for one piece."""
+    return Open(
+        id=uuid.uuid4().hex,
+        operation=order.gizmo.operation,
+        frames=len(piece.task.sources),
+        output=order.space,
+        pack=pack.name,
+        parameters=piece.task.parameters,
+        seed=piece.task.seed,
+        quality=order.quality,
+        aovs=True,
+        provenance=order.provenance,
+        attributes={"gizmo": order.gizmo.name, "frame": piece.task.frame, "view": piece.task.view},
+    )
 
 
 def _variations(node: nuke.Node, gizmo: Gizmo) -> Tuple[Tuple[Dict[str, int], Dict[str, str]], ...]:

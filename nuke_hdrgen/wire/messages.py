@@ -88,7 +88,8 @@ A_COLOURSPACE = ruled(record(Colourspace))
 class PackInfo(Record):
     """One installed pack, as a user chooses it; `operations` names what it can do.
 
-    `window` is how many frames of a shot its system looks at together; 1 where each frame stands alone.
+    `window` is how many frames of a shot its system looks at together unless a job's parameter `window` says otherwise;
+    1 where each frame stands alone. `overlap` is likewise how many of them neighbouring windows share.
     """
 
     name: str = field(metadata=A_NAME)
@@ -100,6 +101,7 @@ class PackInfo(Record):
     licence: str = field(metadata=A_LABEL)
     licence_ok: bool = field(metadata=ruled(boolean))
     window: int = field(default=1, metadata=ruled(integer(1, 65536)))
+    overlap: int = field(default=0, metadata=ruled(integer(0, 32768)))
 
 
 @dataclass(frozen=True)

@@ -140,16 +140,16 @@ def txt2hdr(nuke: FakeNuke, *, still: bool = True) -> Node:
 MAKERS: dict[str, Callable[[FakeNuke], Node]] = {"HDRFuse": hdrfuse, "SDR2HDR": sdr2hdr, "Txt2HDR": txt2hdr}
 
 
-def press(nuke: FakeNuke, node: Node, name: str) -> None:
+def press(nuke: FakeNuke, node: Node, name: str, timeout_s: float = 30.0) -> None:
     """Press a button and let Nuke go on until the node is no longer baked."""
     node[name].execute()
-    settle(nuke)
+    settle(nuke, timeout_s)
 
 
-def settle(nuke: FakeNuke) -> None:
+def settle(nuke: FakeNuke, timeout_s: float = 30.0) -> None:
     """Let the event loop run until no thread of ours works and no call waits."""
     if nuke.GUI:
-        nuke.run_events(lambda: not _threads() and not nuke.main_thread().pending())
+        nuke.run_events(lambda: not _threads() and not nuke.main_thread().pending(), timeout_s)
 
 
 def _threads() -> list[str]:

@@ -1,4 +1,5 @@
-"""A sidecar for tests on a bare Python: it answers every job with one small EXR under the key that the job should have.
+"""A sidecar for tests on a bare Python: it answers every job with one small EXR under the key that the job should have,
+or with one a frame where the pack looks at windows of frames.
 
 It owns what it saw and what it answers. It must not know Nuke, and makes no picture: the real sidecar does, elsewhere.
 """
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from nuke_hdrgen.wire import messages as m
 from nuke_hdrgen.wire.identity import input_identity, result_key
-from tests.fakes.fake_gateway import HEALTH, FakeGateway, Side
+from nuke_hdrgen.wire.windows import Windows
+from tests.fakes.fake_gateway import HEALTH, FakeGateway, Gone, Side
 
 DEVICE = "cuda:0"
 SIZE = (4, 6)  # rows, columns
@@ -21,6 +23,7 @@ PACKS = (
     m.PackInfo("expand", "bt2446", "b2" * 32, 1, ("sdr2hdr",), False, "Apache-2.0", True),
     m.PackInfo("chart", "chart", "c3" * 32, 1, ("txt2hdr",), False, "Apache-2.0", True),
     m.PackInfo("shut", "merge", "d4" * 32, 1, ("hdrfuse",), False, "Own-1.0", False),
+    m.PackInfo("steady", "lumivid", "e5" * 32, 1, ("sdr2hdr",), False, "Apache-2.0", True, 5, 2),
 )
 DEFAULTS = {"hdrfuse/draft": "merge", "sdr2hdr/draft": "expand", "txt2hdr/draft": "chart"}
 
@@ -51,7 +54,9 @@ def exr(value: float = 0.5, **text: str) -> bytes:
 
 
 class BareSidecar(FakeGateway):
-    """Listens on a Unix socket. `hold` keeps jobs computing until they are cancelled; `key` spoils the results' key."""
+    """Listens on a Unix socket. `hold` keeps jobs computing until they are cancelled; `key` spoils the results' key;
+    `breaks_after` results of a job the connection ends, as when a sidecar crashes.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, self._serve)
@@ -59,6 +64,7 @@ class BareSidecar(FakeGateway):
         self.inputs: list[tuple[m.Frame, bytes]] = []
         self.hold = False
         self.key = ""
+        self.breaks_after = 0
         self.computing = threading.Event()
         self._stop: dict[str, threading.Event] = {}
 
@@ -98,11 +104,28 @@ class BareSidecar(FakeGateway):
             side.send(m.Error("cancelled", "the job was cancelled", id=job.id))
             return
         pack = next(pack for pack in PACKS if pack.name == job.pack)
-        key = self.key or result_key(job, pack.digest, pack.revision, job.output, identities, 0)
-        body = exr(hdrgen__key=key, hdrgen__seed=str(job.seed))
-        frame = int(job.attributes["frame"])
-        side.send(m.Result(
-            job.id, 0, frame, "exr", (*SIZE, 3), (), job.output, key=key, sha256=hashlib.sha256(body).hexdigest(),
-            warnings=("three pixels were not finite",) if job.seed == 3 else (),
-        ), body)  # fmt: skip
-        side.send(m.Done(job.id, 1, 0.5))
+        results = self._of_windows(job, pack, identities) if pack.window > 1 else [(identities, 0)]
+        for place, (made_from, index) in enumerate(results):
+            key = self.key or result_key(job, pack.digest, pack.revision, job.output, made_from, index)
+            body = exr(hdrgen__key=key, hdrgen__seed=str(job.seed))
+            number = int(job.attributes.get("frame", 0))
+            side.send(m.Result(
+                job.id, place, number, "exr", (*SIZE, 3), (), job.output, key=key,
+                sha256=hashlib.sha256(body).hexdigest(),
+                warnings=("three pixels were not finite",) if job.seed == 3 else (),
+            ), body)  # fmt: skip
+            if place + 1 == self.breaks_after:
+                raise Gone
+        side.send(m.Done(job.id, len(results), 0.5))
+
+    def _of_windows(self, job: m.Open, pack: m.PackInfo, identities: list[str]) -> list[tuple[list[str], int]]:
+        """What each result is made from, and its place among it, as the worker has it."""
+        given = job.parameters
+        windows = Windows(int(given.get("window", pack.window)), int(given.get("overlap", pack.overlap)))
+        first = self.inputs[-len(identities)][0].number
+        assert (first - int(given.get("shot_start", first))) % windows.hop == 0, "the job begins no window"
+        found: list[tuple[list[str], int]] = []
+        for index in range(len(identities)):
+            inputs = windows.inputs(index, len(identities))
+            found.append((identities[inputs.start : inputs.stop], index - inputs.start))
+        return found

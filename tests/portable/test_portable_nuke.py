@@ -6,8 +6,9 @@ import importlib
 import sys
 
 from nuke_hdrgen.bake.paths import result_pattern
+from nuke_hdrgen.bake.shots import Shot
 from nuke_hdrgen.wire import errors
-from tests.portable.nuke_case import FIRST, MAKERS, ROOT, NukeCase, hdrfuse, sdr2hdr, settle, txt2hdr
+from tests.portable.nuke_case import FIRST, LAST, MAKERS, ROOT, NukeCase, hdrfuse, sdr2hdr, settle, txt2hdr
 
 PACKAGE = ROOT / "nuke_hdrgen"
 OF_QT = {f"nuke_hdrgen.ui.{name}" for name in ("panel", "poll", "qt", "rows")}
@@ -154,9 +155,10 @@ class Plans(NukeCase):
         node["encoding"].setValue("Rec.1886")
         (piece,) = self.plan(node, (FIRST,)).pieces
         self.assertEqual(piece.task.parameters, {"clip_threshold": 250, "encoding": "rec1886"})
+        self.assertIsNone(self.plan(node).shot)
         node["mode"].setValue("shot")
         order = self.plan(node)
-        self.assertTrue(order.whole_shot)
+        self.assertEqual(order.shot, Shot(FIRST, LAST, 24.0))
         self.assertEqual({piece.task.seed for piece in order.pieces}, {node["seed"].value()})
 
     def test_a_prompt_and_its_variations(self):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from lumivid_cases import random_transformer
 
-from hdrgen_server.contracts.windows import Windows
 from hdrgen_server.systems.lumivid.conditioning import sequence, unpack
 from hdrgen_server.systems.lumivid.cuts import cuts, difference, segments
 from hdrgen_server.systems.lumivid.sampling import euler, noised, seeded_noise
 from hdrgen_server.systems.lumivid.shot import Scene, blended, weights_of
 from nuke_hdrgen.wire.errors import BadParameter
+from nuke_hdrgen.wire.windows import Windows
 
 PLANS = [Windows(9, 4), Windows(17, 8), Windows(9, 0), Windows(10, 5), Windows(1, 0)]
 

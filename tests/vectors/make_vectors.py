@@ -36,7 +36,18 @@ def frame(body: int = 48, **changes: object) -> bytes:
     return raw(picture(**changes), 4, body) + bytes(min(body, 64))
 
 
+def welcome(pack: dict[str, object]) -> bytes:
+    """A welcome with one pack."""
+    queue = {"depth": 0, "limit": 64}
+    fields = {"package": "0.1.0", "pid": 1, "limits": {}, "queue": queue, "packs": [pack], "wire": "1.0"}
+    return raw(json.dumps(fields).encode(), 2)
+
+
 INVALID = "invalid_message"
+PACK: dict[str, object] = {
+    "name": "p", "system": "lumivid", "digest": "d", "revision": 1, "operations": ["sdr2hdr"], "preview": False,
+    "licence": "Apache-2.0", "licence_ok": True,
+}  # fmt: skip
 VECTORS: dict[str, Vector] = {
     "magic": (raw(b'{"id":"j"}', magic=b"GET "), INVALID, "does not speak"),
     "major": (raw(b'{"id":"j"}', major=2), "version_mismatch", "2.0"),
@@ -97,6 +108,8 @@ VECTORS: dict[str, Vector] = {
     "frame-seven-chromaticities": (frame(colourspace={"name": "", "chromaticities": [0.3] * 7}), INVALID, "list"),
     "frame-chromaticities": (frame(colourspace={"name": "", "chromaticities": [0.3] * 8}), None, ""),
     "frame-range": (frame(colourspace={"name": "", "interop_id": "x", "range": "video"}), INVALID, "one of"),
+    "welcome-pack-without-window": (welcome(PACK), None, ""),
+    "welcome-pack-overlap-negative": (welcome({**PACK, "window": 9, "overlap": -1}), INVALID, "whole number"),
     "error-details-deep": (raw(b'{"code":"x","message":"m","details":{"a":{"b":[1]}}}', 9), None, ""),
 }
 

@@ -17,7 +17,7 @@ BODY = bytes(range(48))
 EXR = b"v/1\x01" + bytes(60)
 WORKER = m.WorkerInfo("cuda:0", "idle", ("merge",), 1024.0, 8192.0)
 RECENT = m.ErrorInfo(3.0, "busy", "x")
-PACK = m.PackInfo("gmodiff-s", "gmodiff", "a1" * 32, 3, ("hdrfuse",), True, "Apache-2.0", True, 9)
+PACK = m.PackInfo("gmodiff-s", "gmodiff", "a1" * 32, 3, ("hdrfuse",), True, "Apache-2.0", True, 9, 4)
 OPEN = m.Open(
     "j1", "hdrfuse", 3, ACESCG, "merge", {"steps": 4, "prompt": "a \u2603\nb", "x": 0.5, "y": True}, 7, "final"
 )

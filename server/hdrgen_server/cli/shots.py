@@ -22,8 +22,8 @@ from hdrgen_server.cli.movies import MovieEnd
 from hdrgen_server.cli.plates import Shot
 from hdrgen_server.cli.streaming import Answer, Stream
 from hdrgen_server.contracts.frame import Frame
-from hdrgen_server.contracts.windows import Windows
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
+from nuke_hdrgen.wire.windows import Windows
 
 if TYPE_CHECKING:
     from hdrgen_server.image.movie_write import Form

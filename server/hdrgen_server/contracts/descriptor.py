@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from hdrgen_server.contracts.windows import Windows
 from nuke_hdrgen.wire.errors import BadParameter
+from nuke_hdrgen.wire.windows import Windows
 
 Value = int | float | bool | str
 Kind = Literal["int", "float", "bool", "text", "choice"]

@@ -31,6 +31,7 @@ from hdrgen_server.packs.registry import Registry, load_registry
 from hdrgen_server.settings import Settings
 from nuke_hdrgen.wire import messages as m
 from nuke_hdrgen.wire.errors import Busy, HDRGenError, TooLarge
+from nuke_hdrgen.wire.windows import Windows
 
 log = logging.getLogger(__name__)
 
@@ -269,16 +270,19 @@ class Gateway:
         }
 
     def _pack_info(self, pack: Pack) -> m.PackInfo:
+        descriptor = pack.descriptor
+        windows = descriptor.windows(descriptor.resolve({})) if descriptor.temporal else Windows(1, 0)
         return m.PackInfo(
             name=pack.name,
             system=pack.system,
             digest=pack.digest,
             revision=pack.revision,
-            operations=pack.descriptor.operations,
+            operations=descriptor.operations,
             preview=pack.preview,
             licence=pack.licence,
             licence_ok=licence.accepted(pack, self.settings),
-            window=pack.descriptor.window,
+            window=windows.size,
+            overlap=windows.overlap,
         )
 
 

@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hdrgen_server.contracts.windows import Windows
 from hdrgen_server.systems.lumivid.cuts import segments
+from nuke_hdrgen.wire.windows import Windows
 
 Float32 = npt.NDArray[np.float32]
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """Windows over a shot: which frames a temporal system looks at together, and which a frame's result is made from.
 
-It owns the plan, by frame indices from the shot's declared start. It must not know frames, systems, torch or files. The
-windows lie on a fixed grid, so that part of a shot is made of the same windows as all of it.
+It owns the plan that client and worker share, by frame indices from the shot's declared start. It must not know pixels,
+packs, sockets or files. Windows lie on a fixed grid, so that part of a shot is made of the same ones as all of it.
 """
 
 from __future__ import annotations
@@ -38,11 +38,19 @@ class Windows:
         """Whether window `number` of a shot of `count` frames has a frame that the one before has not."""
         return number == 0 or count > number * self.hop + self.overlap
 
-    def inputs(self, index: int, count: int) -> range:
-        """The frames that the result of frame `index` is made from, in a shot of `count` frames."""
+    def numbers(self, index: int, count: int) -> range:
+        """The windows that frame `index` of a shot of `count` frames lies in: one or two."""
         last = index // self.hop
         last -= not self.exists(last, count)
-        return range(self.start(index), min(count, last * self.hop + self.size))
+        return range(self.start(index) // self.hop, last + 1)
+
+    def span(self, numbers: range, count: int) -> range:
+        """The frames of these windows, which follow each other, in a shot of `count` frames."""
+        return range(numbers.start * self.hop, min(count, (numbers.stop - 1) * self.hop + self.size))
+
+    def inputs(self, index: int, count: int) -> range:
+        """The frames that the result of frame `index` is made from, in a shot of `count` frames."""
+        return self.span(self.numbers(index, count), count)
 
     def needed(self, first: int, last: int, count: int) -> range:
         """The frames to look at for the results of frames `first` to `last`, both among them."""
