@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,8 @@ LOADING_S = 240.0  # torch, the pack and some windows on a busy CPU
 
 
 @pytest.fixture(scope="module")
-def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSidecar]:
-    """A sidecar that has the pack."""
+def windowed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a sidecar that has the pack."""
     folder = tmp_path_factory.mktemp("data")
     pack = write_pack(folder / "packs" / "lumivid-tiny", CONFIGS["s"])
     manifest = pack / "pack.toml"
@@ -38,13 +37,7 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSidecar
     with PrivateSidecar(Start(command, environment=environment), "test") as running:
         (info,) = [pack for pack in running.connection.welcome.packs if pack.name == "lumivid-tiny"]
         assert (info.window, info.overlap) == (17, 8)
-        yield running
-
-
-@pytest.fixture
-def windowed(sidecar: PrivateSidecar) -> str:
-    """Its address."""
-    return str(sidecar.connection.peer.endpoint.address)
+        yield str(running.connection.peer.endpoint.address)
 
 
 @pytest.fixture
@@ -101,23 +94,3 @@ def test_a_window_that_the_system_cannot_have_is_one_sentence(shot: tuple[FakeNu
     press(nuke, node, "bake", LOADING_S)
     assert nuke.messages == ["window must be between 9 and 257, got 300"]
     assert not (tmp_path / "hdrgen_cache").exists() or results(tmp_path / "hdrgen_cache") == []
-
-
-def test_a_whole_shot_has_a_default_of_its_own(shot: tuple[FakeNuke, Node], sidecar: PrivateSidecar) -> None:
-    from nuke_hdrgen.host.baking import choose_pack
-    from nuke_hdrgen.host.orders import plan_bake
-
-    _, node = shot
-    node["pack"].setValue("")
-    node["quality"].setValue("final")
-    whole = plan_bake(node, [FIRST])
-    node["mode"].setValue("frame by frame")
-    alone = plan_bake(node, [FIRST])
-    greeted = sidecar.connection.welcome
-    assert greeted is not None
-    defaults = {"sdr2hdr/final": "bt2446", "sdr2hdr.shot/final": "lumivid-tiny"}
-    welcome = replace(greeted, defaults=defaults)
-    assert choose_pack(whole, welcome).name == "lumivid-tiny"
-    assert choose_pack(alone, welcome).name == "bt2446"
-    plain = replace(welcome, defaults={"sdr2hdr/final": "bt2446"})
-    assert choose_pack(whole, plain).name == "bt2446"
