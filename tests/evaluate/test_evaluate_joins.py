@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from benchmarks import bench_lumivid_shot
-from hdrgen_server.contracts.windows import Windows
 from hdrgen_server.evaluate.joins import Joins, Steps, joins
 from hdrgen_server.systems.lumivid.config import CONFIGS
 from hdrgen_server.systems.lumivid.shot import weights_of
 from nuke_hdrgen.wire.errors import BadInput
+from nuke_hdrgen.wire.windows import Windows
 
 sys.path.append(str(Path(__file__).parents[1] / "systems"))
 from lumivid_cases import pack_of, write_pack

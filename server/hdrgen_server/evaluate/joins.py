@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hdrgen_server.contracts.windows import Windows
 from hdrgen_server.evaluate.flicker import block_stops
 from nuke_hdrgen.wire.errors import BadInput
+from nuke_hdrgen.wire.windows import Windows
 
 
 @dataclass(frozen=True)
