@@ -139,14 +139,16 @@ class Bake:
 
 
 def choose_pack(order: Order, welcome: Welcome) -> PackInfo:
-    """The pack that will run: the node's, else the sidecar's default, which may be another one for a whole shot.
+    """The pack that will run: the node's, else the sidecar's default, for shots where it has one of their own.
 
     Raises UnknownPack, BadParameter when it cannot do this, LicenceNotAccepted.
     """
     operation = order.gizmo.operation
     able = ", ".join(pack.name for pack in welcome.packs if operation in pack.operations) or "none"
-    shot = welcome.defaults.get(f"{operation}.shot/{order.quality}", "") if order.shot is not None else ""
-    name = order.pack or shot or welcome.defaults.get(f"{operation}/{order.quality}", "")
+    usual = welcome.defaults.get(f"{operation}/{order.quality}", "")
+    if order.shot is not None and order.shot.count > 1:
+        usual = welcome.defaults.get(f"{operation}.shot/{order.quality}", usual)
+    name = order.pack or usual
     if not name:
         raise UnknownPack(f"the sidecar has no default pack for {operation}; name one in `pack`: {able}")
     pack = next((pack for pack in welcome.packs if pack.name == name), None)

@@ -25,7 +25,10 @@ PACKS = (
     m.PackInfo("shut", "merge", "d4" * 32, 1, ("hdrfuse",), False, "Own-1.0", False),
     m.PackInfo("steady", "lumivid", "e5" * 32, 1, ("sdr2hdr",), False, "Apache-2.0", True, 5, 2),
 )
-DEFAULTS = {"hdrfuse/draft": "merge", "sdr2hdr/draft": "expand", "txt2hdr/draft": "chart"}
+DEFAULTS = {
+    "hdrfuse/draft": "merge", "sdr2hdr/draft": "expand", "sdr2hdr/final": "expand", "sdr2hdr.shot/final": "steady",
+    "txt2hdr/draft": "chart",
+}  # fmt: skip
 
 
 def exr(value: float = 0.5, **text: str) -> bytes:

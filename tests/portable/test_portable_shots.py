@@ -151,6 +151,19 @@ class Shots(NukeCase):
         self.assertNotIn("shot_start", self.sidecar.jobs[0].parameters)
         self.assertIn("steady looks at 5 frames together; frame by frame makes a still", node["status"].value())
 
+    def test_a_shot_has_a_default_of_its_own(self):
+        nuke, node = self.shot()
+        for name, value in (("pack", ""), ("range", "1001-1002")):
+            node[name].setValue(value)
+        for quality, mode, still, made in (
+            ("draft", "shot", False, "expand"), ("final", "frame by frame", False, "expand"),
+            ("final", "shot", True, "expand"), ("final", "shot", False, "steady"),
+        ):  # fmt: skip
+            for name, value in (("quality", quality), ("mode", mode), ("still", still)):
+                node[name].setValue(value)
+            self.press(nuke, node, "bake")
+            self.assertEqual((nuke.messages, self.sidecar.jobs[-1].pack), ([], made))
+
     def test_what_cannot_be_a_shot_is_one_sentence(self):
         nuke, node = self.shot()
         for prepare, button, line in (
