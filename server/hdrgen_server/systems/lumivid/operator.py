@@ -21,7 +21,7 @@ from hdrgen_server.contracts.frame import Frame
 from hdrgen_server.contracts.operator import Progress, Request
 from hdrgen_server.networks.offload import helps, place
 from hdrgen_server.packs.manifest import Pack
-from hdrgen_server.systems.detail import Kept, anchor_stops, keep_detail
+from hdrgen_server.systems.detail import WHOLE, Kept, anchor_stops, keep_detail, log_luminance
 from hdrgen_server.systems.layers import GENERATED
 from hdrgen_server.systems.lumivid import codes as c
 from hdrgen_server.systems.lumivid.clip import ClipConverter, Drive, Tiling
@@ -168,6 +168,9 @@ class LumiVidOperator:
             config = self.model.config
             radius = max(1, round(config.cell * size[0] / found.codes_hwc.shape[1]))
             trip_hwc = c.to_rec2020(c.display_light(plain_hwc))
+            if config.belief != WHOLE:
+                lost = log_luminance(plate_hwc) - log_luminance(trip_hwc)
+                light_hwc = light_hwc * np.exp2(generated_hwc.max(axis=2) * lost)[..., None]
             kept = keep_detail(plate_hwc, light_hwc, trip_hwc, generated_hwc, radius, config.belief)
         else:
             kept = Kept(light_hwc, np.log2((light_hwc + c.OUTSIDE) / (plate_hwc + c.OUTSIDE)).astype(np.float32))
