@@ -109,7 +109,7 @@ class ExposureSource:
             view_hwc = self._view(rng, scenes)
             if rng.random() < MIXED:
                 other_hwc = self._view(rng, scenes) * np.float32(2.0 ** rng.uniform(-MIX_STOPS, MIX_STOPS))
-                view_hwc = anchor_exposure(view_hwc + other_hwc)
+                view_hwc = anchor_exposure(np.add(view_hwc, other_hwc, dtype=np.float32))
             light_hwc = steepened(view_hwc, rng)
             light_hwc = light_hwc * np.float32(2.0 ** rng.uniform(-EXPOSURE_STOPS, EXPOSURE_STOPS))
             drawn.append(self._shown(light_hwc, rng, curve=bool(rng.random() < self.curves)))
