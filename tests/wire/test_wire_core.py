@@ -142,7 +142,7 @@ class Vectors(unittest.TestCase):
     def test_the_worst_header_within_every_limit_parses_in_50_ms(self):
         text = b'{"x":[' + b",".join([b"0.1"] * 8000) + b'],"y":"' + b"\xe2\x98\x83" * 200000 + b'"}'
         took = []
-        for _ in range(3):
+        for _ in range(12):
             started = time.process_time()
             parse_json(text, "x")
             took.append(time.process_time() - started)
