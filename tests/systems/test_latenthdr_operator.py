@@ -193,6 +193,19 @@ def test_plates_that_are_hdr_already_are_refused_by_what_to_use(operator) -> Non
         run(operator, Frame(plate().pixels, ("R", "G", "B"), colourspace("pq_rec2020_display")))
 
 
+@pytest.mark.parametrize(("rows", "refused"), [(6, True), (1, False)])
+def test_highlights_above_white_beside_some_at_it_are_hdr_all_the_same(operator, rows: int, refused: bool) -> None:
+    light_hwc = np.full((24, 24, 3), 0.18, np.float32)
+    light_hwc[:, :4] = 1
+    light_hwc[-rows:, -8:] = 3
+    frame = Frame(light_hwc, ("R", "G", "B"), LINEAR)
+    if refused:
+        with pytest.raises(BadInput, match="8% of frame 0 is above SDR's white; a frame that is HDR already"):
+            run(operator, frame)
+    else:
+        assert all(np.isfinite(result.rgb).all() for result in run(operator, frame))
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [

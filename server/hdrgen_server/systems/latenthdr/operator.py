@@ -32,6 +32,8 @@ from hdrgen_server.systems.sdr2hdr import SdrPlate, display_light, generated_sha
 from nuke_hdrgen.wire.errors import BadInput
 
 Float32 = npt.NDArray[np.float32]
+MOST_ABOVE = 0.02
+"""This share of samples may be above white: a resampled plate overshoots at its edges."""
 ROUND_TRIP = 2
 """Beside the stack: the plate into its latent, and that latent back as it is, which tells what the VAE loses."""
 
@@ -122,8 +124,10 @@ class PlateOperator:
 
 def _refuse_hdr(frame: Frame, plate: SdrPlate) -> None:
     """Raises BadInput for a plate that holds light above what SDR can: nothing clips, so there is nothing to open."""
-    if plate.warnings:
+    share = plate.counts.above / max(1, plate.counts.samples)
+    if plate.warnings or share > MOST_ABOVE:
+        what = plate.warnings[0] if plate.warnings else f"{share:.0%} of frame {frame.number} is above SDR's white"
         raise BadInput(
-            f"{plate.warnings[0]}; a frame that is HDR already needs no latenthdr: use it as it is, say how SDR was "
-            "encoded (--set encoding=…), or take bt2446, which cuts"
+            f"{what}; a frame that is HDR already needs no latenthdr: use it as it is, say how SDR was encoded "
+            "(--set encoding=…), or take bt2446, which cuts"
         )
