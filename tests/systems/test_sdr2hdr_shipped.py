@@ -43,7 +43,7 @@ def test_a_tone_mapped_plate_comes_nearer_to_its_light(shipped: Operator, truth_
     plate = Frame(codes_hwc, ("R", "G", "B"), SRGB, metadata={"bits": 8})
     found = scored(run_operator(shipped, "sdr2hdr", [plate], {})[0], truth_hwc, codes_hwc)
     left = scored(plate, truth_hwc, codes_hwc)
-    assert found.psnr > left.psnr + 1.5
+    assert found.psnr > left.psnr + 2
     assert curve == "c" or found.clip_rmse < left.clip_rmse - 0.3  # curve c clips nothing here
 
 
