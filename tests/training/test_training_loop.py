@@ -186,3 +186,17 @@ def test_the_last_steps_are_validated_too(tmp_path: Path) -> None:
         train(LineTask(), replace(STEPS, steps=steps), tmp_path, silent)
         assert (tmp_path / "best.safetensors").is_file()
         assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == wanted
+
+
+@pytest.mark.usefixtures("same_process")
+def test_without_steps_a_run_is_its_start_checked_once(tmp_path: Path) -> None:
+    task, lines = LineTask(), list[str]()
+    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    assert train(task, replace(STEPS, steps=0), tmp_path, lines.append).step == 0
+    assert task.calls == 0
+    for name, tensor in load_file(tmp_path / "best.safetensors").items():
+        assert torch.equal(tensor, before[name]), name
+    assert lines[-1].startswith("step 0: held out: error ")
+    assert train(LineTask(), STEPS, tmp_path, silent).step == 8
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == [0, 4, 8]

@@ -34,13 +34,15 @@ from hdrgen_server.training.devices import ONE_CPU, Devices
 
 Report = Callable[[str], None]
 AHEAD = 4
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
 class Schedule:
     """How long and how fast: AdamW with linear warm-up and cosine decay to `final_rate` of the peak rate.
 
-    `minutes` > 0 ends the run by the clock instead of by `steps`, with the decay reaching its end at that time.
+    `minutes` > 0 ends the run by the clock instead of by `steps`, with the decay reaching its end at that time. Without
+    steps a run is what its model starts as, checked on held-out data.
     """
 
     steps: int = 10_000
@@ -208,7 +210,7 @@ def rate_at(schedule: Schedule, step: int, progress: float) -> float:
 def _progress(schedule: Schedule, position: Position) -> float:
     if schedule.minutes > 0:
         return position.seconds / (60 * schedule.minutes)
-    return position.step / schedule.steps
+    return position.step / schedule.steps if schedule.steps else 1.0
 
 
 class _Record:
@@ -230,8 +232,10 @@ class _Record:
             _save(self._folder, self._state)
 
     def end(self) -> None:
-        """Validate what the last steps made of the model, unless that was done."""
-        if self._parts:
+        """Validate what the last steps made of the model, or what it starts as where there are none, unless that was
+        done.
+        """
+        if self._parts or not self._state.position.step:
             self._validate()
 
     def close(self) -> None:
@@ -252,7 +256,8 @@ class _Record:
             position.best = held_out["error"]
             save_weights(average, self._folder / "best.safetensors")
         figures = ", ".join(f"{name} {value:.4g}" for name, value in held_out.items())
-        self._report(f"step {position.step}: loss {means['loss']:.4f}; held out: {figures}")
+        loss = f"loss {means['loss']:.4f}; " if means else ""
+        self._report(f"step {position.step}: {loss}held out: {figures}")
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -293,13 +298,13 @@ def _save(folder: Path, state: _State) -> None:
         metadata["scaler"] = json.dumps(state.scaler.state_dict())
     temporary = folder / ".checkpoint"
     save_file(tensors, temporary, metadata=metadata)
-    temporary.replace(folder / "checkpoint.safetensors")
+    temporary.replace(folder / CHECKPOINT)
     save_weights(state.average, folder / "average.safetensors")
 
 
 def _resume(folder: Path, state: _State) -> None:
     """Fill a state from the folder's checkpoint, where there is one."""
-    path = folder / "checkpoint.safetensors"
+    path = folder / CHECKPOINT
     if not path.exists():
         return
     with safe_open(path, "pt") as file:
