@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ TINY_VAE = VideoVAEConfig(
     space=16,
 )  # fmt: skip
 TINY = LumiVidConfig(TINY_TRANSFORMER, TINY_VAE, None, Sampling((1.0, 0.6, 0.0)))
+FROM_PLATE = replace(TINY, from_plate=True)
 TWO_STAGES = LumiVidConfig(
     TINY_TRANSFORMER, TINY_VAE, UpsamplerConfig(8, 32, 1),
     Sampling((1.0, 0.9, 0.0), draft=(0.8, 0.0), final=(0.8, 0.4, 0.0)),

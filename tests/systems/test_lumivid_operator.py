@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from lumivid_cases import TINY, TWO_STAGES, pack_of, write_pack
+from lumivid_cases import FROM_PLATE, TINY, TWO_STAGES, pack_of, write_pack
 from steps import Steps
 
 from hdrgen_server.colour.interop import colourspace
@@ -160,6 +160,22 @@ def test_the_seed_decides_and_quality_changes_the_second_stage(tmp_path, monkeyp
     for seen in steps.values():
         assert [done for done, _ in seen.seen] == list(range(seen.seen[0][1] + 1))
     assert steps["final"].seen[0][1] == steps["draft"].seen[0][1] + 1
+
+
+def test_a_flow_from_the_plate_that_goes_nowhere_leaves_the_plate(tmp_path, monkeypatch):
+    monkeypatch.setattr(o, "CONFIGS", MappingProxyType({"tiny": FROM_PLATE}))
+    operator = o.create(pack_of(write_pack(tmp_path, FROM_PLATE)), "cpu")
+    shot, watch = plates(3), Steps()
+    moved = pixels(run(operator, shot, watch=watch))
+    assert [done for done, _ in watch.seen] == list(range(watch.seen[0][1] + 1))
+    assert np.array_equal(moved, pixels(run(operator, shot, seed=5)))  # no noise to draw
+    operator.model.transformer.proj_out.weight.data.zero_()
+    operator.model.transformer.proj_out.bias.data.zero_()
+    found = run(operator, shot, aovs=True)
+    for frame, result in zip(shot, found, strict=True):
+        known = result.layers["hdrgen.generated"] == 0
+        np.testing.assert_allclose(result.rgb[known], convert(frame, result.colourspace).rgb[known], rtol=1e-4)
+    assert not np.allclose(moved, pixels(found))
 
 
 def test_a_smaller_reference_is_shown_where_the_lora_says_so(tmp_path, monkeypatch):

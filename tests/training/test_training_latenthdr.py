@@ -23,10 +23,11 @@ from hdrgen_server.systems.latenthdr.exposure import code_of, picture_of
 from hdrgen_server.systems.latenthdr.head import ExposureHead
 from hdrgen_server.systems.qwenlog.config import VAEConfig as QwenVAEConfig
 from hdrgen_server.training import latenthdr
-from hdrgen_server.training.exposures import GAIN_EV, STEEPER_STOPS, ExposureSource, clipped_errors, steepened
+from hdrgen_server.training.exposures import GAIN_EV, STEEPER_STOPS, ExposureSource, clipped_errors
 from hdrgen_server.training.latenthdr import Backbone, best_head, start, train_head
 from hdrgen_server.training.latenthdr_pack import write_pack
 from hdrgen_server.training.loop import Schedule
+from hdrgen_server.training.pairs import steepened
 from hdrgen_server.training.recipe import Recipe, load_recipe
 from hdrgen_server.training.views import LUMINANCE
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
@@ -114,7 +115,7 @@ def test_latents_are_posterior_means_of_the_exposures(folder: Path, bases: dict[
 
 def test_highlights_are_steeper_or_flatter_and_all_else_stays() -> None:
     light_hwc = panorama(3)
-    found_hwc = steepened(light_hwc, np.random.default_rng(4))
+    found_hwc = steepened(light_hwc, np.random.default_rng(4), STEEPER_STOPS)
     luminance = light_hwc @ LUMINANCE
     below = luminance <= 1
     np.testing.assert_array_equal(found_hwc[below], light_hwc[below])

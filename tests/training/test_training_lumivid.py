@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from hdrgen_server.networks import weight_files
 from hdrgen_server.packs.manifest import read_pack
 from hdrgen_server.systems.lumivid import loading
+from hdrgen_server.systems.lumivid.codes import TRANSFORMS
 from hdrgen_server.training import clips, lumivid
 from hdrgen_server.training.camera import TABLE_5, Degradations, blurred_ends, contrasted, degraded
 from hdrgen_server.training.clips import ClipSource, batch_of, cropped, held_out_clips, path, turned
@@ -31,7 +32,7 @@ from hdrgen_server.training.views import View
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 sys.path.append(str(Path(__file__).parents[1] / "systems"))
-from lumivid_cases import TINY, random_contexts, random_transformer, random_vae
+from lumivid_cases import FROM_PLATE, TINY, random_contexts, random_transformer, random_vae
 
 SCHEDULE = Schedule(steps=2, batch=2, warmup=1, validate_every=2, checkpoint_every=2, average=0.5)
 RECIPE = Recipe("tiny", 32, SCHEDULE, {"rank": 2.0})
@@ -52,6 +53,7 @@ def tiny(monkeypatch, same_process):
     monkeypatch.setattr(lumivid, "CONFIGS", MappingProxyType({"tiny": TINY}))
     monkeypatch.setattr(clips, "HELD_OUT_SIDE", 32)
     monkeypatch.setattr(clips, "HELD_OUT_EACH", 1)
+    monkeypatch.setattr(lumivid, "START_CLIPS", 4)
 
 
 def test_a_camera_turns_evenly_or_not_at_all():
@@ -124,6 +126,17 @@ def test_batches_are_pairs_of_codes_and_the_same_for_the_same_numbers(folder):
     assert batch_of([(np.zeros((9, 4, 4, 3), np.float32), np.full((9, 4, 4, 3), 99, np.float32))]).held == 1
 
 
+def test_light_of_two_cameras_and_steeper_highlights_are_other_clips_of_the_same_kind(folder):
+    plain = ClipSource(folder, 32)
+    changed = [replace(plain, mixed=1.0), replace(plain, steeper=0.6)]
+    before = plain(np.random.default_rng(4), 2)
+    for source in changed:
+        found, same = (source(np.random.default_rng(4), 2) for _ in range(2))
+        torch.testing.assert_close(found.hdr, same.hdr)
+        assert 0 <= found.hdr.min() < found.hdr.max() <= 1
+        assert not torch.equal(found.hdr, before.hdr)
+
+
 def test_folders_of_exrs_are_shots(tmp_path):
     for name, count in (("a", 10), ("b", 4)):
         (tmp_path / name).mkdir()
@@ -162,6 +175,72 @@ def base(tmp_path) -> Path:
     return tmp_path / "base"
 
 
+def flow_task(folder, base, **weights) -> lumivid.FlowTask:
+    torch.manual_seed(0)
+    model = lumivid.start(RECIPE, "backbone", base)
+    return lumivid.FlowTask(model, ClipSource(folder, 32), lumivid.Weights(**weights), torch.float32)
+
+
+def test_clipped_places_are_those_of_each_latent_and_count_more(folder, base):
+    batch = ClipSource(folder, 32)(np.random.default_rng(4), 2)
+    dark = replace(batch, sdr=batch.sdr.clamp(0, 0.9))
+    dark.sdr[:, :, 0, :16] = 1.0
+    task = flow_task(folder, base, clipped=8.0)
+    encoded = task._encode(dark)
+    clipped = encoded.clipped
+    assert encoded.latents.shape == encoded.reference.shape
+    assert clipped.shape == (2, *encoded.latents.shape[2:])
+    assert (clipped[:, 0, 0] == 1).all()
+    assert (clipped[:, 0, 1:] == 0).all()
+    assert (clipped[:, 1:] == 0).all()
+    losses = []
+    for other in (task, flow_task(folder, base)):
+        torch.manual_seed(1)
+        losses.append(other.loss(dark)[0].item())
+    assert losses[0] != losses[1]
+
+
+def test_channels_count_by_what_they_change_in_codes(folder, base):
+    batch = ClipSource(folder, 32)(np.random.default_rng(4), 1)
+    plain, weighed = (flow_task(folder, base, decoded=power) for power in (0.0, 1.0))
+    for task in (plain, weighed):
+        task.lumivid.vae.latents_std[3] = 8.0
+    latents = weighed._encode(batch).latents
+    assert (plain._channels(latents) == 1).all()
+    found = weighed._channels(latents).flatten()
+    assert found.mean().item() == pytest.approx(1, rel=1e-5)
+    assert found.argmax() == 3
+
+
+def test_clips_that_are_nothing_but_noise_hide_the_hdr(folder, base):
+    batch = ClipSource(folder, 32)(np.random.default_rng(4), 2)
+    task, seen = flow_task(folder, base, whole=1.0), []
+    velocity = task.lumivid.velocity
+
+    def spy(point, levels, reference, fps):
+        seen.append(levels)
+        return velocity(point, levels, reference, fps)
+
+    task.lumivid.velocity = spy
+    task.loss(batch)
+    assert set(seen[0][:, 1:].flatten().tolist()) == {1.0}
+
+
+def test_a_flow_from_the_plate_starts_as_good_as_the_plate(folder, base, monkeypatch):
+    monkeypatch.setattr(lumivid, "CONFIGS", MappingProxyType({"tiny": FROM_PLATE}))
+    task = flow_task(folder, base)
+    (clip,) = task.held_out
+    encoded = task._encode(clip)
+    torch.testing.assert_close(encoded.start(), encoded.plate)
+    assert not torch.allclose(encoded.plate, encoded.reference)
+    wanted = lumivid._stops(TRANSFORMS["logc3"].decode(clip.hdr)) - lumivid._stops(clip.sdr**2.4)
+    figures = task.validate(task.model)
+    assert figures["error"] == pytest.approx((figures["gain"] + figures.get("clipped", figures["gain"])) / 2)
+    assert figures["gain"] == pytest.approx(wanted.abs().mean().item(), rel=1e-4)
+    plain = flow_task(folder, base, whole=1.0).loss(clip)[1]["velocity"]
+    assert plain == pytest.approx((encoded.plate - encoded.latents).square().mean().item(), rel=0.5)
+
+
 def run_stage(stage, folder, run, base=None, steps=2, **pictures):
     recipe = replace(RECIPE, schedule=replace(SCHEDULE, steps=steps), pictures=pictures)
     source = ClipSource(folder, 32, pool=int(pictures.get("pool", 0)))
@@ -171,6 +250,8 @@ def run_stage(stage, folder, run, base=None, steps=2, **pictures):
 def test_the_vae_learns_and_is_written_with_its_latents_measured(folder, tmp_path):
     recipe, source, position = run_stage("vae", folder, tmp_path / "run")
     assert position.step == 2
+    again = run_stage("vae", folder, tmp_path / "run", steps=3)[2]
+    assert again.step == 3
     row = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert set(row["held_out"]) == {"error", "sdr", "hdr"}
     write_vae(recipe, tmp_path / "run", source, tmp_path / "base")

@@ -107,4 +107,5 @@ def _source(recipe: Recipe, folder: Path, layout: str, transform: str, degradati
     return ClipSource(
         folder, recipe.crop, layout, transform, TABLE_5[degradations],
         frames=int(numbers.get("frames", FRAMES)), pool=int(numbers.get("pool", 0)),
+        mixed=numbers.get("mixed", 0.0), steeper=numbers.get("steeper", 0.0),
     )  # fmt: skip

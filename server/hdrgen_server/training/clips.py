@@ -20,7 +20,7 @@ from hdrgen_server.systems.lumivid.codes import hdr_codes
 from hdrgen_server.training.brackets import BRIGHT_TRIES, is_bright
 from hdrgen_server.training.camera import Degradations, degraded
 from hdrgen_server.training.hdr_sources import HdrFile, hdr_files, read_pictures, shots
-from hdrgen_server.training.pairs import BRIGHT, PANORAMAS, as_shown, varied
+from hdrgen_server.training.pairs import BRIGHT, MIX_STOPS, PANORAMAS, as_shown, steepened, varied
 from hdrgen_server.training.pictures import scenes_of
 from hdrgen_server.training.scenes import Scene
 from hdrgen_server.training.views import View, anchor_exposure, perspective
@@ -61,8 +61,10 @@ class Clips:
 class ClipSource:
     """Makes training batches from a folder; small enough to send to a process.
 
-    `layout` is `panoramas` or `shots`, folders of EXRs in the order of their names. With a `pool` above 0 there are
-    only so many batches, each the same whenever it comes, and only their numbers are sent.
+    `layout` is `panoramas` or `shots`, folders of EXRs in the order of their names. Of panoramas a share `mixed` of
+    clips is the light of two cameras in one, as a double exposure has it, and highlights are up to `steeper` stops of
+    their exponent steeper or flatter. With a `pool` above 0 there are only so many batches, each the same whenever it
+    comes, and only their numbers are sent.
     """
 
     folder: Path
@@ -72,6 +74,8 @@ class ClipSource:
     degradations: Degradations = Degradations()
     frames: int = FRAMES
     pool: int = 0
+    mixed: float = 0.0
+    steeper: float = 0.0
 
     def __call__(self, rng: np.random.Generator, size: int) -> Clips:
         """A batch of `size` clips."""
@@ -87,13 +91,19 @@ class ClipSource:
 
     def _draw(self, rng: np.random.Generator) -> tuple[Array, Array]:
         if self.layout == PANORAMAS:
-            scenes = scenes_of(self.folder, held_out=False)
-            light = turned(rng, scenes[int(rng.integers(len(scenes)))], self.crop, self.frames)
-            tall = varied(_tall(light), rng)
-            light = _exposed(tall.reshape(light.shape))
+            light = self._turned(rng)
+            if rng.random() < self.mixed:
+                other = self._turned(rng) * np.float32(2.0 ** rng.uniform(-MIX_STOPS, MIX_STOPS))
+                light = _exposed(np.add(light, other, dtype=np.float32))
+            light = steepened(_tall(light), rng, self.steeper).reshape(light.shape)
         else:
             light = _exposed(cropped(rng, _shots(self.folder), self.crop, self.frames))
         return pair_of(rng, light, self.degradations)
+
+    def _turned(self, rng: np.random.Generator) -> Array:
+        scenes = scenes_of(self.folder, held_out=False)
+        light = turned(rng, scenes[int(rng.integers(len(scenes)))], self.crop, self.frames)
+        return _exposed(varied(_tall(light), rng).reshape(light.shape))
 
 
 def pair_of(rng: np.random.Generator, light: Array, how: Degradations) -> tuple[Array, Array]:

@@ -19,12 +19,12 @@ from hdrgen_server.systems.latenthdr.config import EV_HIGH, EV_LOW, GAMMA
 from hdrgen_server.systems.latenthdr.exposure import code_of
 from hdrgen_server.systems.merge.merge import srgb_decode
 from hdrgen_server.training.brackets import Camera, exposed_view
-from hdrgen_server.training.pairs import BRIGHT, EXPOSURE_STOPS, as_shown, varied
+from hdrgen_server.training.pairs import BRIGHT, EXPOSURE_STOPS, MIX_STOPS, as_shown, steepened, varied
 from hdrgen_server.training.pictures import scenes_of
 from hdrgen_server.training.random_curves import through_curve
 from hdrgen_server.training.scenes import Scene
 from hdrgen_server.training.tone_mapping import DISPLAY_GAMMA
-from hdrgen_server.training.views import LUMINANCE, anchor_exposure
+from hdrgen_server.training.views import anchor_exposure
 
 Array = npt.NDArray[np.float32]
 PEAK = 2000.0
@@ -34,10 +34,8 @@ HELD_OUT_EVS = (-6.0, -3.0, -1.0, 0.0, 2.0, 4.0)
 GAIN_EV = -3.0
 CLIPPED_LIGHT = 0.98
 STEEPER_STOPS = 0.6
-MIXED, MIX_STOPS = 0.5, 1.5
-"""This share of pictures is the light of two views in one, as a double exposure has it, the second up to so many stops
-brighter or darker.
-"""
+MIXED = 0.5
+"""This share of pictures is the light of two views in one, as a double exposure has it."""
 POOL_SEED, HELD_OUT_SEED = 29, 41
 
 
@@ -110,7 +108,7 @@ class ExposureSource:
             if rng.random() < MIXED:
                 other_hwc = self._view(rng, scenes) * np.float32(2.0 ** rng.uniform(-MIX_STOPS, MIX_STOPS))
                 view_hwc = anchor_exposure(np.add(view_hwc, other_hwc, dtype=np.float32))
-            light_hwc = steepened(view_hwc, rng)
+            light_hwc = steepened(view_hwc, rng, STEEPER_STOPS)
             light_hwc = light_hwc * np.float32(2.0 ** rng.uniform(-EXPOSURE_STOPS, EXPOSURE_STOPS))
             drawn.append(self._shown(light_hwc, rng, curve=bool(rng.random() < self.curves)))
         return batch_of(drawn, rng.uniform(EV_LOW, EV_HIGH, (size, self.evs)).astype(np.float32))
@@ -128,14 +126,6 @@ class ExposureSource:
         if not self.plates:
             return light_hwc, within_hwc
         return light_hwc, srgb_decode(np.round(Camera().encode(within_hwc) * 255) / np.float32(255))
-
-
-def steepened(light_hwc: Array, rng: np.random.Generator) -> Array:
-    """Light (H, W, 3) with what is above 1 brighter or darker by a power of its luminance, chromaticity kept: what a
-    few dozen scenes have in their highlights is no rule for others.
-    """
-    luminance = np.maximum(light_hwc @ LUMINANCE, np.float32(1))[..., None]
-    return light_hwc * luminance ** np.float32(2.0 ** rng.uniform(-STEEPER_STOPS, STEEPER_STOPS) - 1)
 
 
 def batch_of(drawn: Sequence[tuple[Array, Array]], evs: Array) -> Exposures:

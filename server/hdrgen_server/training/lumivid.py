@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -27,19 +28,24 @@ from hdrgen_server.systems.lumivid.sampling import euler, noised
 from hdrgen_server.training.autoencoder import gradient_distance
 from hdrgen_server.training.clips import Clips, ClipSource, held_out_clips
 from hdrgen_server.training.devices import ONE_CPU, Devices
-from hdrgen_server.training.loop import Position, load_weights, train
+from hdrgen_server.training.loop import CHECKPOINT, Position, load_weights, train
+from hdrgen_server.training.pairs import CLIPPED_CODE
 from hdrgen_server.training.qwen import Trained
 from hdrgen_server.training.recipe import Recipe
+from hdrgen_server.training.tone_mapping import DISPLAY_GAMMA
+from hdrgen_server.training.video_start import start_linear
 from hdrgen_server.training.views import LUMINANCE
 from nuke_hdrgen.wire.errors import BadInput, BadParameter
 
 STAGES = ("vae", "backbone", "lora")
 CONTEXT_TOKENS = 4
+START_CLIPS = 96
 TARGETS = tuple(f"{a}.{p}" for a in ("attn1", "attn2") for p in ("to_q", "to_k", "to_v", "to_out.0"))
 ADAPTED = (*TARGETS, "ff.net.0.proj", "ff.net.2")
 KEPT_BLOCKS = 12
 FIRST_FRAME = 0.2
 FLOOR = 2e-3
+CHANGE = 0.3
 TONE_SIDE = 16
 # Mean of the logit of levels at two numbers of tokens, straight between and beyond; then its 0.5 and 99.9 percentiles
 # are stretched to the whole range, and a tenth of levels is uniform.
@@ -50,8 +56,12 @@ UNIFORM, LEAST = 0.1, 1e-3
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the losses; those of the VAE are named as the autoencoder's, `velocity` is the flow's, `rank` is no
-    weight but the adapter's.
+    """Weights of the losses; those of the VAE are named as the autoencoder's; `velocity` is the flow's, `clipped` how
+    much more it counts where the SDR clips, and by `decoded` a latent channel counts as that power of what it changes
+    in the decoded codes: 0 is the plain flow, 1 an error of codes.
+
+    No weights are `whole`, the share of clips at the flow's very start, where sampling begins, and the rank of an
+    adapter.
     """
 
     l1: float = 1.0
@@ -59,6 +69,9 @@ class Weights:
     gradient: float = 0.5
     divergence: float = 1e-4
     velocity: float = 1.0
+    clipped: float = 0.0
+    decoded: float = 0.0
+    whole: float = 0.0
     rank: float = 32.0
 
 
@@ -113,6 +126,22 @@ class VAETask:
         return {"error": -sum(figures.values()) / 2, **figures}
 
 
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Latents of a batch's HDR, of its SDR as the reference shows it, and of the plate in the codes of HDR where the
+    flow begins there, (B, C, F, H, W); and the share of each HDR latent's pixels that clip, (B, F, H, W).
+    """
+
+    latents: Tensor
+    reference: Tensor
+    plate: Tensor | None
+    clipped: Tensor
+
+    def start(self) -> Tensor:
+        """Where the flow begins: at the plate, or at noise."""
+        return torch.randn_like(self.latents) if self.plate is None else self.plate
+
+
 class FlowTask:
     """The transformer, or an adapter on it, as the training loop sees it.
 
@@ -121,7 +150,8 @@ class FlowTask:
 
     def __init__(self, model: LumiVid, source: ClipSource, weights: Weights, frozen: torch.dtype) -> None:
         self.lumivid, self._source, self.weights, self._frozen = model, source, weights, frozen
-        self._encoded: dict[int, tuple[Tensor, Tensor]] = {}
+        self._encoded: dict[int, Encoded] = {}
+        self._felt: Tensor | None = None
         self._trained = Trained({name: p for name, p in model.named_parameters() if p.requires_grad})
         self.model: nn.Module = self._trained
 
@@ -135,22 +165,33 @@ class FlowTask:
         self.lumivid.to(device)
 
     def loss(self, batch: Clips) -> tuple[Tensor, Mapping[str, float]]:
-        """Rectified flow, v = noise - x, at one level a clip; of a fifth of clips the first frame is given, and it and
+        """Rectified flow, v = start - x, at one level a clip; of a fifth of clips the first frame is given, and it and
         the reference are no part of the loss.
         """
-        latents, reference = self._latents(batch)
-        tokens = latents[0, 0].numel()
-        levels = shifted_levels(len(latents), tokens).to(latents.device)[:, None].repeat(1, latents.shape[2])
+        encoded = self._latents(batch)
+        latents = encoded.latents
+        drawn = shifted_levels(len(latents), latents[0, 0].numel())
+        drawn = torch.where(torch.rand(len(latents)) < self.weights.whole, 1, drawn).to(latents.device)
+        levels = drawn[:, None].repeat(1, latents.shape[2])
         given = torch.rand(len(latents), device=latents.device) < FIRST_FRAME
         levels[:, 0] = torch.where(given, 0, levels[:, 0])
-        noise = torch.randn_like(latents)
-        point = noised(latents, noise, levels[:, None, :, None, None])
+        begin = encoded.start()
+        point = noised(latents, begin, levels[:, None, :, None, None])
         with self._mixed(latents.device):
-            found = self.lumivid.velocity(point, levels, reference, FPS)
-        error = (found - (noise - latents)).square().mean(dim=(1, 3, 4))
+            found = self.lumivid.velocity(point, levels, encoded.reference, FPS)
+        share = 1 + self.weights.clipped * encoded.clipped
+        squared = (found - (begin - latents)).square() * self._channels(latents)
+        error = (squared.mean(dim=1) * share).sum(dim=(2, 3)) / share.sum(dim=(2, 3))
         counts = (levels > 0).float()
         total = self.weights.velocity * (error * counts).sum() / counts.sum().clamp(min=1)
         return total, {"velocity": float(total.detach()), "held": batch.held}
+
+    def _channels(self, latents: Tensor) -> Tensor:
+        """How much each channel of latents counts, (1, C, 1, 1, 1), 1 on average."""
+        if self._felt is None:
+            felt = channel_changes(self.lumivid, latents[:1]) ** self.weights.decoded
+            self._felt = (felt / felt.mean()).view(1, -1, 1, 1, 1)
+        return self._felt
 
     @functools.cached_property
     def held_out(self) -> tuple[Clips, ...]:
@@ -158,37 +199,47 @@ class FlowTask:
         return held_out_clips(self._source)
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """Held-out figures of sampled clips. `error` is the mean absolute error, in stops, of the gain over the SDR,
-        what the VAE loses of both cancelled; `light` that of the decoded light.
+        """Held-out figures of sampled clips, mean absolute errors in stops: `gain` over the SDR, what the VAE loses of
+        both cancelled; `light`, that of the decoded light, and `clipped`, the same where the SDR clips, of clips that
+        do. `error` is the mean of `gain` and `clipped`, or `gain` where nothing clips.
         """
         assert isinstance(model, Trained)
-        figures: dict[str, list[float]] = {"error": [], "light": []}
+        figures: dict[str, list[float]] = {"gain": [], "light": [], "clipped": []}
         with _swapped(self._trained, model):
             for number, clip in enumerate(batch.to(self.lumivid.device) for batch in self.held_out):
                 found = self._found(clip, number)
                 for name, value in found.items():
                     figures[name].append(value)
-        return {name: sum(values) / len(values) for name, values in figures.items()}
+        means = {name: sum(values) / len(values) for name, values in figures.items() if values}
+        return {"error": (means["gain"] + means.get("clipped", means["gain"])) / 2, **means}
 
     def _found(self, clip: Clips, number: int) -> dict[str, float]:
         lumivid = self.lumivid
-        latents, reference = self._encode(clip)
-        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(number)).to(latents)
+        encoded = self._encode(clip)
+        begin = encoded.plate
+        if begin is None:
+            generator = torch.Generator().manual_seed(number)
+            begin = torch.randn(encoded.latents.shape, generator=generator).to(encoded.latents)
 
         def velocity(point: Tensor, level: float) -> Tensor:
             with self._mixed(point.device):
                 at = torch.full((len(point), point.shape[2]), level, device=point.device)
-                return lumivid.velocity(point, at, reference, FPS)
+                return lumivid.velocity(point, at, encoded.reference, FPS)
 
-        made = lumivid.decode(euler(noise, velocity, lumivid.config.sampling.first))
-        plain = lumivid.decode(lumivid.encode(clip.sdr))
         curve = TRANSFORMS[self._source.transform]
+        made = lumivid.decode(euler(begin, velocity, lumivid.config.sampling.first))
         found, wanted = (_stops(curve.decode(codes.clamp(0, 1))) for codes in (made, clip.hdr))
-        before, shown = (_stops(codes.clamp(0, 1) ** 2.4) for codes in (plain, clip.sdr))
+        shown = _stops(light_of_sdr(clip.sdr))
+        if encoded.plate is None:
+            before = _stops(light_of_sdr(lumivid.decode(lumivid.encode(clip.sdr))))
+        else:
+            before = _stops(curve.decode(lumivid.decode(encoded.plate).clamp(0, 1)))
         gain = (found - before) - (wanted - shown)
-        return {"error": float(gain.abs().mean()), "light": float((found - wanted).abs().mean())}
+        light, clips = (found - wanted).abs(), clip.sdr.amax(dim=1) >= float(CLIPPED_CODE)
+        figures = {"gain": gain.abs().mean().item(), "light": light.mean().item()}
+        return {**figures, "clipped": light[clips].mean().item()} if clips.any() else figures
 
-    def _latents(self, batch: Clips) -> tuple[Tensor, Tensor]:
+    def _latents(self, batch: Clips) -> Encoded:
         if batch.number < 0:
             return self._encode(batch)
         if batch.number not in self._encoded:
@@ -197,13 +248,35 @@ class FlowTask:
         return self._encoded[batch.number]
 
     @torch.no_grad()
-    def _encode(self, batch: Clips) -> tuple[Tensor, Tensor]:
+    def _encode(self, batch: Clips) -> Encoded:
+        plate = None
         with torch.autocast(batch.sdr.device.type, enabled=False):  # half precision bands codes
-            return self.lumivid.encode(batch.hdr), self.lumivid.encode(self.lumivid.shown(batch.sdr))
+            latents, reference = (self.lumivid.encode(codes) for codes in (batch.hdr, self.lumivid.shown(batch.sdr)))
+            if self.lumivid.config.from_plate:
+                curve = TRANSFORMS[self._source.transform]
+                plate = self.lumivid.encode(curve.encode(light_of_sdr(batch.sdr)))
+        clipped = (batch.sdr.amax(dim=1, keepdim=True) >= float(CLIPPED_CODE)).float()
+        first, rest = (
+            F.adaptive_avg_pool3d(part, (count, latents.shape[3], latents.shape[4]))
+            for part, count in ((clipped[:, :, :1], 1), (clipped[:, :, 1:], latents.shape[2] - 1))
+        )
+        return Encoded(latents, reference, plate, torch.cat([first, rest], dim=2)[:, 0])
 
     def _mixed(self, device: torch.device) -> AbstractContextManager[object]:
         """What lets float32 weights work among frozen ones of half precision."""
         return nullcontext() if self._frozen == torch.float32 else torch.autocast(device.type, self._frozen)
+
+
+@torch.no_grad()
+def channel_changes(model: LumiVid, latents: Tensor) -> Tensor:
+    """The mean squared change of the decoded codes by a step of CHANGE deviations in each channel of latents, (C,)."""
+    plain, found = model.decode(latents), list[Tensor]()
+    signs = torch.randn(latents[:, 0].shape, generator=torch.Generator().manual_seed(3)).sign().to(latents)
+    for channel in range(latents.shape[1]):
+        moved = latents.clone()
+        moved[:, channel] += CHANGE * signs
+        found.append((model.decode(moved) - plain).square().mean())
+    return torch.stack(found)
 
 
 def posterior_of(vae: AutoencoderKLLTX2Video, pictures: Tensor) -> DiagonalGaussianDistribution:
@@ -226,6 +299,11 @@ def shifted_levels(count: int, tokens: int) -> Tensor:
     ends = torch.sigmoid(mean + torch.tensor(PERCENTILES))
     stretched = ((found - ends[0]) / (ends[1] - ends[0])).clamp(LEAST, 1)
     return torch.where(torch.rand(count) < UNIFORM, LEAST + (1 - LEAST) * torch.rand(count), stretched)
+
+
+def light_of_sdr(codes: Tensor) -> Tensor:
+    """Linear Rec.709 light of BT.709 codes on a BT.1886 display."""
+    return codes.clamp(0, 1) ** DISPLAY_GAMMA
 
 
 def _stops(light: Tensor) -> Tensor:
@@ -276,6 +354,9 @@ def start(recipe: Recipe, stage: str, base: Path | None, dtype: torch.dtype = to
         contexts = tuple(torch.randn(1, CONTEXT_TOKENS, size) * 0.02 for size in sizes)
         transformer = LTX2VideoTransformer3DModel(**config.transformer_arguments())
         model = LumiVid(config, transformer, vae, None, (contexts[0], contexts[1]))
+        if config.from_plate:
+            nn.init.zeros_(transformer.proj_out.weight)
+            nn.init.zeros_(transformer.proj_out.bias)
         vae.requires_grad_(requires_grad=False)
         model.video_context.requires_grad_()
     else:
@@ -309,7 +390,11 @@ def train_lumivid(
     torch.manual_seed(recipe.schedule.seed)
     weights = Weights(**recipe.weights)
     if stage == "vae":
-        return train(VAETask(new_vae(recipe), source, weights), recipe.schedule, run, report, devices)
+        vae = new_vae(recipe)
+        if not (run / CHECKPOINT).exists():
+            report(f"fitting {START_CLIPS} clips, layer by layer")
+            start_linear(vae, start_clips(source))
+        return train(VAETask(vae, source, weights), recipe.schedule, run, report, devices)
     frozen = torch.bfloat16 if devices.precision == "bf16" and stage == "lora" else torch.float32
     task = FlowTask(start(recipe, stage, base, frozen), source, weights, frozen)
     return train(task, recipe.schedule, run, report, devices)
@@ -318,6 +403,13 @@ def train_lumivid(
 def new_vae(recipe: Recipe) -> AutoencoderKLLTX2Video:
     """A new VAE of a recipe's configuration."""
     return AutoencoderKLLTX2Video(**config_of(recipe).vae.arguments())
+
+
+def start_clips(source: ClipSource) -> Tensor:
+    """The clips that a new VAE is fitted to, (N, 3, F, H, W) in [-1, 1]: of half of them the SDR, of half the HDR."""
+    plain, half = replace(source, pool=0), START_CLIPS // 2
+    batches = [plain(np.random.default_rng((23, index)), half) for index in range(2)]
+    return 2 * torch.cat([batches[0].sdr, batches[1].hdr]) - 1
 
 
 def best_vae(recipe: Recipe, run: Path) -> AutoencoderKLLTX2Video:

@@ -37,6 +37,8 @@ EXPOSURE_STOPS = 0.7
 BRIGHT = 0.85
 """This share of views has light above white: others only teach to do nothing."""
 BALANCE_STOPS, CONTRAST_STOPS = 0.15, 0.35
+MIX_STOPS = 1.5
+"""Where two views' light lies in one picture, the second is up to so many stops brighter or darker."""
 CLIPPED_CODE = np.float32(250 / 255)
 MOVIE_FRAMES = 48
 HELD_OUT_SIDE, HELD_OUT_EACH = 192, 4
@@ -106,6 +108,14 @@ def varied(light_hwc: Array, rng: np.random.Generator) -> Array:
     luminance = np.maximum(balanced_hwc @ LUMINANCE, np.float32(1e-6))[..., None]
     power = np.float32(2.0 ** rng.uniform(-CONTRAST_STOPS, CONTRAST_STOPS) - 1)
     return (balanced_hwc * (luminance / np.float32(MID_GREY)) ** power).astype(np.float32)
+
+
+def steepened(light_hwc: Array, rng: np.random.Generator, stops: float) -> Array:
+    """Light (H, W, 3) with what is above 1 brighter or darker by a power of its luminance, `stops` of the exponent at
+    most, chromaticity kept: what a few dozen scenes have in their highlights is no rule for others.
+    """
+    luminance = np.maximum(light_hwc @ LUMINANCE, np.float32(1))[..., None]
+    return light_hwc * luminance ** np.float32(2.0 ** rng.uniform(-stops, stops) - 1)
 
 
 def as_shown(light_hwc: Array, sdr_hwc: Array) -> Array:

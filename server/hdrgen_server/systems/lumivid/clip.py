@@ -1,4 +1,4 @@
-"""One clip through the model: SDR codes in, LogC3 codes out, tile by tile, in one stage or two.
+"""One clip through the model: SDR codes in, HDR codes out, tile by tile, in one stage or two.
 
 It owns the order of the work and what is held in memory: the clip, its latents and one tile's activations. It must not
 know windows, colourspaces, plates or files. Codes are (F, H, W, 3) float32 numpy arrays.
@@ -52,7 +52,9 @@ class Drive:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Codes of the HDR that was found and of the SDR after the VAE alone, each (F, H, W, 3), not limited."""
+    """Codes of the HDR that was found, and those of the plate after the VAE alone: of HDR where the flow begins at the
+    plate, else of SDR. Each (F, H, W, 3), not limited.
+    """
 
     hdr: Float32
     round_trip: Float32
@@ -78,19 +80,24 @@ class ClipConverter:
         shrunk = self._model.scale > 1
         encoded = large + (1 if shrunk else 0)
         if not drive.second:
-            return large * (len(drive.first) - 1) + encoded + 2 * large
+            begun = large if self._model.config.from_plate else 0
+            return large * (len(drive.first) - 1) + encoded + begun + 2 * large
         small = len(self._tiles(rows // 2, columns // 2))
         first = small * (len(drive.first) - 1) + (1 if shrunk else small)
         return first + 1 + large * (len(drive.second) - 1) + encoded + 2 * large
 
     @torch.inference_mode()
-    def run(self, codes: Float32) -> Made:
+    def run(self, codes: Float32, plate: Float32 | None = None) -> Made:
         """Convert (F, H, W, 3) SDR codes. Shorter clips than the VAE takes go on with their last frame; sides that are
-        no multiple of a cell go on by reflection.
+        no multiple of a cell go on by reflection. `plate` are the same frames in the codes of HDR, for a flow of one
+        stage that begins there.
         """
-        frames, height, width = codes.shape[:3]
         whole = self._padded(codes)
         drive, model = self._drive, self._model
+        if plate is not None:
+            begin, reference = (self._latents(x, whole) for x in (self._padded(plate), whole))
+            latents = self._sample(begin, drive.first, reference, whole)
+            return self._made(latents, begin, whole, codes)
         two = bool(drive.second)
         small = _resized(whole, 0.5) if two else whole
         reference = self._latents(model.shown(small), small)
@@ -100,10 +107,13 @@ class ClipConverter:
             latents = self._doubled(latents)
             latents = noised(latents, self._noise(whole), drive.second[0])
             latents = self._sample(latents, drive.second, reference, whole)
-        found = self._decoded(latents, whole)
         plain = reference if model.scale == 1 else self._latents(whole, whole)
-        round_trip = self._decoded(plain, whole)
-        return Made(*(x[:frames, :height, :width] for x in (found, round_trip)))
+        return self._made(latents, plain, whole, codes)
+
+    def _made(self, latents: Tensor, plain: Tensor, whole: Tensor, codes: Float32) -> Made:
+        frames, height, width = codes.shape[:3]
+        decoded = (self._decoded(x, whole) for x in (latents, plain))
+        return Made(*(x[:frames, :height, :width] for x in decoded))
 
     def _padded(self, codes: Float32) -> Tensor:
         frames, height, width = codes.shape[:3]

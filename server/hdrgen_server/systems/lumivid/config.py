@@ -147,7 +147,8 @@ class Sampling:
 @dataclass(frozen=True)
 class LumiVidConfig:
     """A whole system. `working_side` is the longest side that the model sees a picture at, 0 for its own size:
-    what it finds is a gain over the plate, which keeps its own detail.
+    what it finds is a gain over the plate, which keeps its own detail. With `from_plate` the flow begins not at noise
+    but at the plate itself, in the codes of HDR.
     """
 
     transformer: TransformerConfig
@@ -155,6 +156,7 @@ class LumiVidConfig:
     upsampler: UpsamplerConfig | None
     sampling: Sampling
     working_side: int = 0
+    from_plate: bool = False
     belief: Belief = WHOLE
 
     @property
@@ -186,20 +188,21 @@ DISTILLED = Sampling(
     final=(0.909375, 0.725, 0.421875, 0.0),
 )
 
-S_TRANSFORMER = TransformerConfig(48, 3, 4, 36, 8, 4, 4, longest_s=2, base=512)
+S_TRANSFORMER = TransformerConfig(32, 3, 4, 36, 8, 4, 4, longest_s=2, base=512)
 S_VAE = VideoVAEConfig(
-    48,
-    (64, 128, 64), (1, 2, 0, 1), ("spatiotemporal", "spatiotemporal", "temporal"),
-    (32, 64, 64), (1, 1, 1, 1), ("temporal", "spatiotemporal", "spatiotemporal"), (1, 2, 1),
-    space=16,
+    32,
+    (128, 128, 64), (0, 0, 0, 0), ("spatiotemporal", "temporal", "temporal"),
+    (64, 64, 64), (0, 0, 0, 0), ("temporal", "temporal", "spatiotemporal"), (2, 1, 1),
+    space=8,
     residual=True,
 )  # fmt: skip
-S_SAMPLING = Sampling((1.0, 0.909375, 0.725, 0.421875, 0.0))
+S_SAMPLING = Sampling((1.0, 0.0))
 
 CONFIGS: Mapping[str, LumiVidConfig] = MappingProxyType({
     "published": LumiVidConfig(LTX_2_3, LTX_2_3_VAE, UpsamplerConfig(128), DISTILLED),
     # Trained here from nothing, one stage. What so small a model sees from place to place is believed in part.
     "s": LumiVidConfig(
-        S_TRANSFORMER, S_VAE, None, S_SAMPLING, working_side=320, belief=Belief(local=0.25, colour=0.0)
+        S_TRANSFORMER, S_VAE, None, S_SAMPLING,
+        working_side=160, from_plate=True, belief=Belief(local=0.25, colour=0.0),
     ),
 })  # fmt: skip

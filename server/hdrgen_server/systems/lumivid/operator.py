@@ -141,9 +141,12 @@ class LumiVidOperator:
 
         converter = ClipConverter(self.model, self._tiles(int(request.parameters["tile"])), drive, step)
         total = converter.steps(*codes[0].shape[:2])
-        made = converter.run(np.stack(codes))
+        seen = np.stack(codes)
+        plate = c.hdr_codes(c.display_light(seen), self._transform)[0] if config.from_plate else None
+        made = converter.run(seen, plate)
         progress.step(total, total, first)
-        shown, plain = (c.to_rec2020(_tall(c.display_light(x))) for x in (np.stack(codes), made.round_trip))
+        shown = c.to_rec2020(_tall(c.display_light(seen)))
+        plain = c.to_rec2020(self._plain_light(_tall(made.round_trip)))
         light, held = c.light_of(_tall(made.hdr), self._transform)
         known = (_tall(np.stack(codes)).max(axis=2) < int(request.parameters["clip_threshold"]) / 255).astype(
             np.float32
@@ -156,6 +159,10 @@ class LumiVidOperator:
         tiling = Tiling(asked, min(self._tiling.overlap, asked // 4)) if asked else self._tiling
         return tiling.halved(max(0, self._rung - 1), self.model.config.cell * self.model.scale)
 
+    def _plain_light(self, codes: Float32) -> Float32:
+        """Linear Rec.709 light of the plate's codes after the VAE."""
+        return c.light_of(codes, self._transform)[0] if self.model.config.from_plate else c.display_light(codes)
+
     def _result(self, found: Blended[_Taken], request: Request, held: int) -> Frame:
         taken = found.item
         space = colourspace(self._descriptor.output_space)
@@ -167,7 +174,7 @@ class LumiVidOperator:
         if request.parameters["detail"] == "plate":
             config = self.model.config
             radius = max(1, round(config.cell * size[0] / found.codes_hwc.shape[1]))
-            trip_hwc = c.to_rec2020(c.display_light(plain_hwc))
+            trip_hwc = c.to_rec2020(self._plain_light(plain_hwc))
             if config.belief != WHOLE:
                 lost = log_luminance(plate_hwc) - log_luminance(trip_hwc)
                 light_hwc = light_hwc * np.exp2(generated_hwc.max(axis=2) * lost)[..., None]
