@@ -201,15 +201,17 @@ def test_clipped_places_are_those_of_each_latent_and_count_more(folder, base):
 
 
 def test_channels_count_by_what_they_change_in_codes(folder, base):
-    batch = ClipSource(folder, 32)(np.random.default_rng(4), 1)
     plain, weighed = (flow_task(folder, base, decoded=power) for power in (0.0, 1.0))
     for task in (plain, weighed):
         task.lumivid.vae.latents_std[3] = 8.0
-    latents = weighed._encode(batch).latents
-    assert (plain._channels(latents) == 1).all()
-    found = weighed._channels(latents).flatten()
+    assert (plain._channels == 1).all()
+    found = weighed._channels.flatten()
     assert found.mean().item() == pytest.approx(1, rel=1e-5)
     assert found.argmax() == 3
+    resumed = flow_task(folder, base, decoded=1.0)
+    resumed.lumivid.vae.latents_std[3] = 8.0
+    resumed.loss(ClipSource(folder, 32)(np.random.default_rng(7), 2))
+    torch.testing.assert_close(resumed._channels, weighed._channels)
 
 
 def test_clips_that_are_nothing_but_noise_hide_the_hdr(folder, base):

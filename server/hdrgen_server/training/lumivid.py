@@ -151,7 +151,6 @@ class FlowTask:
     def __init__(self, model: LumiVid, source: ClipSource, weights: Weights, frozen: torch.dtype) -> None:
         self.lumivid, self._source, self.weights, self._frozen = model, source, weights, frozen
         self._encoded: dict[int, Encoded] = {}
-        self._felt: Tensor | None = None
         self._trained = Trained({name: p for name, p in model.named_parameters() if p.requires_grad})
         self.model: nn.Module = self._trained
 
@@ -180,18 +179,20 @@ class FlowTask:
         with self._mixed(latents.device):
             found = self.lumivid.velocity(point, levels, encoded.reference, FPS)
         share = 1 + self.weights.clipped * encoded.clipped
-        squared = (found - (begin - latents)).square() * self._channels(latents)
+        squared = (found - (begin - latents)).square() * self._channels
         error = (squared.mean(dim=1) * share).sum(dim=(2, 3)) / share.sum(dim=(2, 3))
         counts = (levels > 0).float()
         total = self.weights.velocity * (error * counts).sum() / counts.sum().clamp(min=1)
         return total, {"velocity": float(total.detach()), "held": batch.held}
 
-    def _channels(self, latents: Tensor) -> Tensor:
-        """How much each channel of latents counts, (1, C, 1, 1, 1), 1 on average."""
-        if self._felt is None:
-            felt = channel_changes(self.lumivid, latents[:1]) ** self.weights.decoded
-            self._felt = (felt / felt.mean()).view(1, -1, 1, 1, 1)
-        return self._felt
+    @functools.cached_property
+    def _channels(self) -> Tensor:
+        """How much each channel of latents counts, (1, C, 1, 1, 1), 1 on average; a resumed run has the same."""
+        if not self.weights.decoded:
+            return torch.ones(1, 1, 1, 1, 1, device=self.lumivid.device)
+        clip = replace(self._source, pool=0)(np.random.default_rng(29), 1).to(self.lumivid.device)
+        felt = channel_changes(self.lumivid, self._encode(clip).latents) ** self.weights.decoded
+        return (felt / felt.mean()).view(1, -1, 1, 1, 1)
 
     @functools.cached_property
     def held_out(self) -> tuple[Clips, ...]:

@@ -148,9 +148,7 @@ class LumiVidOperator:
         shown = c.to_rec2020(_tall(c.display_light(seen)))
         plain = c.to_rec2020(self._plain_light(_tall(made.round_trip)))
         light, held = c.light_of(_tall(made.hdr), self._transform)
-        known = (_tall(np.stack(codes)).max(axis=2) < int(request.parameters["clip_threshold"]) / 255).astype(
-            np.float32
-        )
+        known = (_tall(seen).max(axis=2) < int(request.parameters["clip_threshold"]) / 255).astype(np.float32)
         stops = anchor_stops(shown, c.to_rec2020(light), plain, known)
         return Scene(made.hdr, made.round_trip, stops), held
 
